@@ -1,0 +1,66 @@
+"""Expensive results, kept in folders named by what they were made from, shared by jobs that run at the same time."""
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kennel.atomic import write_json
+
+FORMAT = 1  # raise it when the files inside the folders change their meaning; older folders are then never read
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON value as 64 hexadecimal digits; equal values give equal digests."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Cache:
+    """A content-addressed cache below one folder.
+
+    A folder appears under its final name only when it is complete. Two processes that want the same folder at the same
+    moment build it once: the second waits. The lock belongs to the process, so a crash releases it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, kind: str, key: Mapping[str, Any]) -> Path:
+        """Return where the folder for `key` is, or would be."""
+        return self.root / kind / digest({"format": FORMAT, **key})
+
+    def folder(self, kind: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """Return the folder for `key`, calling `build(empty_folder)` first if it is not there yet.
+
+        `kind` names the sort of thing (`packed`, `features`); `key` holds all that the content depends on.
+        An exception in `build` leaves nothing behind.
+        """
+        final = self.path(kind, key)
+        if final.is_dir():
+            return final
+        with self._lock(kind, final.name):
+            if final.is_dir():
+                return final
+            partial = final.with_name(f"{final.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)  # of a process that died here before us
+            partial.mkdir(parents=True)
+            try:
+                build(partial)
+                write_json(partial / "key.json", dict(key))
+                partial.rename(final)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+        return final
+
+    @contextmanager
+    def _lock(self, kind: str, name: str) -> Iterator[None]:
+        locks = self.root / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with (locks / f"{kind}-{name}").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield

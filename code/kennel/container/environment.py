@@ -1,0 +1,118 @@
+"""What SageMaker gives to a container: folders, configuration files and variables, read once into one object."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kennel.errors import ContractError
+
+BASE_DIR = "SAGEMAKER_BASE_DIR"  # the toolkit's variable; /opt/ml unless set
+TRAINING_MODULE = "SAGEMAKER_TRAINING_MODULE"  # the toolkit's variable for a framework hook (contract A5.7)
+LOG_LEVEL = "SAGEMAKER_CONTAINER_LOG_LEVEL"  # a number; the toolkit fails on anything else (contract A5.3)
+BIND_TO_PORT = "SAGEMAKER_BIND_TO_PORT"  # contract C1.3, C3.4
+DEFAULT_ACCEPT = "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"  # contract C2.1
+MAX_PAYLOAD = "SAGEMAKER_MAX_PAYLOAD_IN_MB"  # contract C2.1
+SERVER_TIMEOUT = "SAGEMAKER_MODEL_SERVER_TIMEOUT"  # seconds (contract C2.1)
+CACHE_DIR = "KENNEL_CACHE"  # packed images and features; the job's scratch space unless set
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The `/opt/ml` tree (contract A2)."""
+
+    base: Path
+
+    @property
+    def config(self) -> Path:
+        """Where SageMaker puts its configuration files."""
+        return self.base / "input" / "config"
+
+    @property
+    def data(self) -> Path:
+        """Where each channel is a folder."""
+        return self.base / "input" / "data"
+
+    @property
+    def model(self) -> Path:
+        """What becomes `model.tar.gz`, and where a served model lies."""
+        return self.base / "model"
+
+    @property
+    def output(self) -> Path:
+        """Where the failure file goes."""
+        return self.base / "output"
+
+    @property
+    def output_data(self) -> Path:
+        """What becomes `output.tar.gz`."""
+        return self.output / "data"
+
+    @property
+    def failure(self) -> Path:
+        """The file whose first 1024 characters become the job's FailureReason (contract A1.5)."""
+        return self.output / "failure"
+
+
+def folders() -> Folders:
+    """Return the tree below `SAGEMAKER_BASE_DIR`, or below `/opt/ml`."""
+    return Folders(Path(variable(BASE_DIR, "/opt/ml")))
+
+
+def variable(name: str, default: str) -> str:
+    """Return an environment variable; the empty string counts as unset, as SDKs send it so (contract C2.3)."""
+    return os.environ.get(name, "").strip() or default
+
+
+def number_variable(name: str, default: int) -> int:
+    """Return an environment variable that should hold a whole number. Raises ContractError when it does not."""
+    text = variable(name, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise ContractError(f"the variable {name} is {text!r}; it should be a whole number") from None
+
+
+@dataclass(frozen=True)
+class TrainingEnvironment:
+    """What a training container is told."""
+
+    folders: Folders
+    hyperparameters: Mapping[str, Any]  # as they came: strings, plain or JSON-encoded
+    channels: Mapping[str, Path]  # channel name to folder
+    cache_dir: Path
+
+    @classmethod
+    def read(cls) -> "TrainingEnvironment":
+        """Read the configuration files. Raises ContractError when they are malformed or ask for Pipe mode."""
+        tree = folders()
+        channels = read_json_object(tree.config / "inputdataconfig.json")
+        for name, channel in channels.items():
+            if isinstance(channel, dict) and channel.get("TrainingInputMode") == "Pipe":
+                raise ContractError(
+                    f"the channel `{name}` is in Pipe mode, which hands over a stream instead of files; "
+                    "use the input mode File or FastFile"
+                )
+        return cls(
+            folders=tree,
+            hyperparameters=read_json_object(tree.config / "hyperparameters.json"),
+            channels={name: tree.data / name for name in channels},
+            cache_dir=Path(variable(CACHE_DIR, "/tmp/kennel-cache")),
+        )
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """Read a JSON object; a missing or empty file is an empty object. Raises ContractError for anything else."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    try:
+        value = json.loads(text or "{}")
+    except ValueError as error:
+        raise ContractError(f"{file} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ContractError(f"{file} holds {type(value).__name__}; it should hold an object of names and values")
+    return value

@@ -1,0 +1,157 @@
+"""`train` on the image's PATH: process 1 of a training container.
+
+It starts sagemaker-training's own `train`, passes SIGTERM on to it, reaps what it leaves behind, and decides what the
+toolkit gets wrong: the failure file and the exit code (contract A1.5 to A1.10).
+"""
+
+import signal  # the handlers come before every other import: a SIGTERM without one is lost in process 1 (contract A1.10)
+
+_SIGTERM_SEEN: list[int] = []
+if __name__ == "__main__":
+    for _number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(_number, lambda number, frame: _SIGTERM_SEEN.append(number))
+
+import contextlib
+import ctypes
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from kennel.atomic import write_json
+from kennel.container.environment import LOG_LEVEL, TRAINING_MODULE, Folders, folders, read_json_object, variable
+from kennel.container.failure import reason_from_stderr, write_failure
+from kennel.errors import ContractError, KennelError
+
+GRACE = 110.0  # seconds from SIGTERM until we end the work ourselves; SageMaker sends SIGKILL after 120 (contract A1.9)
+EXIT_STOPPED = 128 + signal.SIGTERM  # 143: ended by SIGTERM without a model
+_STDERR_KEPT = 65536  # characters of the end of stderr in which the reason of a failure is looked for
+_PR_SET_CHILD_SUBREAPER = 36  # from linux/prctl.h: orphans come to us even when we are not process 1
+
+
+def main() -> int:
+    """Run the training to its end, and return the exit code: 0 completed, 143 stopped without a model, else failed."""
+    tree = folders()
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        tree.failure.unlink(missing_ok=True)  # of an earlier attempt in the same tree
+        supply_config_files(tree)
+        environment = toolkit_environment()
+    except KennelError as error:
+        return _fail(tree, str(error), 1)
+    code, stderr = _run_toolkit(environment)
+    if code == 0:
+        return 0
+    reason = _failure_reason(tree, code, stderr)
+    if _SIGTERM_SEEN:
+        return _fail(tree, reason, EXIT_STOPPED)
+    return _fail(tree, reason, code if code > 0 else 128 - code)  # a shell's convention: 137 for SIGKILL
+
+
+def supply_config_files(tree: Folders) -> None:
+    """Write the configuration files that the toolkit cannot do without, where they are missing or empty (contract A2).
+
+    Without a list of channels, every folder below `input/data` is one. Raises ContractError for malformed files.
+    """
+    host = socket.gethostname()
+    data = sorted(tree.data.iterdir()) if tree.data.is_dir() else []
+    for name, default in {
+        "hyperparameters.json": {},
+        "inputdataconfig.json": {entry.name: {"TrainingInputMode": "File"} for entry in data if entry.is_dir()},
+        "resourceconfig.json": {"current_host": host, "hosts": [host], "network_interface_name": "eth0"},
+    }.items():
+        file = tree.config / name
+        given = read_json_object(file)
+        if not file.exists() or not file.read_text().strip() or (name == "resourceconfig.json" and "hosts" not in given):
+            write_json(file, {**default, **given})
+    for folder in (tree.model, tree.output_data):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def toolkit_environment() -> dict[str, str]:
+    """Return the variables that the toolkit is started with. Raises ContractError for a log level that is none."""
+    level = variable(LOG_LEVEL, "20")
+    number = logging.getLevelNamesMapping().get(level.upper(), level)
+    if not str(number).isdigit():
+        raise ContractError(f"the variable {LOG_LEVEL} is {level!r}; it should be a number such as 20, or a level's name")
+    return {
+        **os.environ,
+        TRAINING_MODULE: "kennel.container.hook:train",
+        LOG_LEVEL: str(number),
+        "PYTHONUNBUFFERED": "1",  # lines reach the log as they are written (contract A5.12)
+    }
+
+
+def _run_toolkit(environment: dict[str, str]) -> tuple[int, str]:
+    """Run the toolkit in a process group of its own; return its exit code and the end of what it wrote to stderr."""
+    command = [sys.executable, "-m", "sagemaker_training.cli.train"]
+    child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+    assert child.stderr is not None
+    tail = bytearray()
+    pump = threading.Thread(target=_pump, args=(child.stderr.fileno(), tail), daemon=True)
+    pump.start()
+    code = _wait(child.pid)
+    _signal_group(child.pid, signal.SIGKILL)  # what the work left running in the background
+    pump.join(timeout=2)
+    return code, tail.decode("utf-8", "replace")
+
+
+def _pump(source: int, tail: bytearray) -> None:
+    """Pass stderr on as it comes, and remember its end."""
+    while chunk := os.read(source, 65536):
+        os.write(2, chunk)
+        tail += chunk
+        del tail[:-_STDERR_KEPT]
+
+
+def _wait(child: int) -> int:
+    """Reap every process that ends until `child` has; pass signals on, and end the group when its grace is over."""
+    deadline = None
+    while True:
+        if _SIGTERM_SEEN and deadline is None:
+            deadline = time.monotonic() + GRACE
+            _signal_group(child, signal.SIGTERM)
+        if deadline is not None and time.monotonic() > deadline:
+            _signal_group(child, signal.SIGKILL)
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == child:
+            return os.waitstatus_to_exitcode(status)
+        if pid == 0:
+            time.sleep(0.05)
+
+
+def _signal_group(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended already
+        os.killpg(group, number)
+
+
+def _failure_reason(tree: Folders, code: int, stderr: str) -> str:
+    """Return why the work failed, most useful line first."""
+    written = tree.failure.read_text(errors="replace") if tree.failure.exists() else ""
+    if written.startswith("ExecuteUserScriptError"):  # the toolkit's text has no word of the script's own (contract A1.8)
+        written = reason_from_stderr(stderr) or written
+    elif written.startswith("Framework Error"):
+        written = reason_from_stderr(written) or written
+    if _SIGTERM_SEEN and not written.startswith("Stopped by SIGTERM"):
+        return f"Stopped by SIGTERM before there was a model\n{written}"
+    if written:
+        return written
+    if code == -signal.SIGKILL:
+        return (
+            "The training process was killed by SIGKILL (signal 9), most likely because the memory ran out; "
+            "take a smaller batch_size or image_size, or an instance with more memory"
+        )
+    return f"The training process ended with exit code {code} and left no message; see the log"
+
+
+def _fail(tree: Folders, reason: str, code: int) -> int:
+    write_failure(tree.failure, reason)
+    print(f"train: exit code {code}: {reason.strip()}", file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

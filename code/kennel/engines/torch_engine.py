@@ -1,0 +1,73 @@
+"""PyTorch, eagerly: the reference engine, and the frozen backbone that training reads features from."""
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.fx.experimental.optimization import fuse
+
+from kennel.engines.device import pick_device
+from kennel.images.preprocess import Preprocessing
+from kennel.machine import available_cores
+from kennel.model.backbones import weights_fingerprint
+from kennel.model.classifier import Classifier
+
+BATCH = 16  # images a forward; the activations of more leave the CPU's caches (MobileNetV2: 16 is 1.7 times 64)
+
+
+class FrozenBackbone:
+    """A backbone that is only run forward, in a fixed precision, with its batch norms folded into its convolutions."""
+
+    def __init__(self, backbone: nn.Module, precision: torch.dtype = torch.float32) -> None:
+        self.fingerprint = weights_fingerprint(backbone)  # of the weights as they were given
+        self.precision = precision
+        fused: nn.Module = fuse(copy.deepcopy(backbone).eval())
+        self._module = fused.to(dtype=precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> "FrozenBackbone":
+        """Move the weights to `device`, and return self."""
+        self._module.to(device)
+        self._device = device
+        return self
+
+    @torch.inference_mode()
+    def features(self, images: NDArray[np.float32]) -> torch.Tensor:
+        """Return (N, features) float32, on the device, for normalized images (N, 3, S, S)."""
+        parts = []
+        for start in range(0, len(images), BATCH):
+            part = torch.from_numpy(images[start : start + BATCH]).to(self._device, self.precision)
+            parts.append(self._module(part.contiguous(memory_format=torch.channels_last)).float())
+        return torch.cat(parts)
+
+
+class TorchEngine:
+    """The float32 reference: what a job's test figures are measured with."""
+
+    name = "torch-fp32"
+
+    def __init__(self, classifier: Classifier, preprocessing: Preprocessing) -> None:
+        self.backbone = FrozenBackbone(classifier.backbone)
+        self._head = copy.deepcopy(classifier.head).eval()
+        self._size = preprocessing.crop
+        self._device = torch.device("cpu")
+
+    def warm_up(self) -> None:
+        """See `Engine.warm_up`."""
+        torch.set_num_threads(available_cores())
+        self._device = pick_device()
+        self.backbone.to(self._device)
+        self._head.to(self._device)
+        self.probabilities(np.zeros((1, 3, self._size, self._size), np.float32))
+
+    def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine.probabilities`."""
+        return self.classify(self.backbone.features(images))
+
+    @torch.inference_mode()
+    def classify(self, features: torch.Tensor) -> NDArray[np.float32]:
+        """Return the probabilities (N, classes) of images whose features (N, features) are known already."""
+        result: NDArray[np.float32] = torch.softmax(self._head(features.to(self._device)), dim=1).cpu().numpy()
+        return result

@@ -1,0 +1,37 @@
+"""What can go wrong for a reason that the user can mend; every message names the thing, its value and the remedy."""
+
+
+class KennelError(Exception):
+    """The root of all errors whose message is meant for the user: it is shown without a traceback."""
+
+
+class HyperparameterError(KennelError):
+    """One or more hyperparameters are unknown or out of bounds; the message lists all of them."""
+
+
+class DataError(KennelError):
+    """The data set's folders or files are not what training needs."""
+
+
+class ImageError(KennelError):
+    """The bytes of one image cannot be turned into pixels."""
+
+
+class WeightsError(KennelError):
+    """Pretrained weights are missing, unreadable, or of another network."""
+
+
+class ArtifactError(KennelError):
+    """A model folder is missing, incomplete, or of a format that this version does not know."""
+
+
+class TrainingError(KennelError):
+    """Training cannot go on, for example because the loss is no longer a number."""
+
+
+class ContractError(KennelError):
+    """The files or variables that SageMaker gives to a container are unreadable or ask for what is not supported."""
+
+
+class Stopped(Exception):
+    """Training was asked to stop before there was a model to keep."""

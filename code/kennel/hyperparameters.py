@@ -1,0 +1,220 @@
+"""Every hyperparameter, declared once: the parser, its messages, the requests, the command line and the README read this."""
+
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_type_hints
+
+from kennel.errors import HyperparameterError
+
+BACKBONES = ("resnet18", "resnet50", "densenet161", "mobilenet_v2")
+_ALIASES = {"lr": "learning_rate"}  # a dash for an underscore (`batch-size`) is understood everywhere
+_NOT_OURS = ("_tuning_objective_metric", "default_user_module_name")  # sent along by tuners and SDKs (contract A4.3, B4)
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values worth searching: numbers from `low` to `high` on a linear or logarithmic scale, or a few `choices`."""
+
+    low: float = 0.0
+    high: float = 0.0
+    scaling: Literal["Linear", "Logarithmic"] = "Linear"  # SageMaker's own words (contract B2)
+    choices: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.choices:
+            return ", ".join(self.choices)
+        return f"{self.low:g} – {self.high:g}" + (", log" if self.scaling == "Logarithmic" else "")
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """All there is to know of one hyperparameter but its value."""
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    low: float | None = None  # smallest and largest value allowed, both included
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    tune: Range | None = None
+
+    @property
+    def bounds(self) -> str:
+        """The allowed values, in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.low is None and self.high is None:
+            return "any text"
+        kind = "a whole number" if self.type is int else "a number"
+        if self.high is None:
+            return f"{kind}, at least {self.low:g}"
+        return f"{kind} from {self.low:g} to {self.high:g}"
+
+    def parse(self, text: str) -> Any:
+        """Return the typed value of `text`; raises ValueError when it is not within the bounds."""
+        value: Any = text
+        if self.type is int:
+            number = float(text)
+            if not number.is_integer():
+                raise ValueError(text)
+            value = int(number)
+        elif self.type is float:
+            value = float(text)
+        if self.choices and value not in self.choices:
+            raise ValueError(text)
+        # written so that NaN, which compares false to everything, is refused too
+        if self.low is not None and not value >= self.low:
+            raise ValueError(text)
+        if self.high is not None and not value <= self.high:
+            raise ValueError(text)
+        return value
+
+
+def _declare(default: Any, help: str, **bounds: Any) -> Any:
+    return field(default=default, metadata={"help": help, **bounds})
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """The values of one training job. Each field is a hyperparameter; its metadata is the declaration."""
+
+    backbone: str = _declare("resnet50", "the network below the head, a torchvision classifier", choices=BACKBONES)
+    weights: str = _declare(
+        "pretrained",
+        "the backbone's first weights: `pretrained` reads the channel of that name, `none` trains from scratch, "
+        "anything else is the path of a state dict inside the container",
+    )
+    image_size: int = _declare(224, "side in pixels of the square that the network sees", low=16, high=1024)
+    epochs: int = _declare(15, "passes over the training images", low=1, high=1000, tune=Range(5, 30))
+    batch_size: int = _declare(
+        64,
+        "images a step, over all processes together",
+        low=1,
+        high=4096,
+        tune=Range(choices=("32", "64", "128", "256")),
+    )
+    learning_rate: float = _declare(
+        5e-4, "step size at its highest", low=1e-8, high=10.0, tune=Range(1e-5, 1e-1, "Logarithmic")
+    )
+    optimizer: str = _declare(
+        "adamw",
+        "the rule of a step",
+        choices=("adam", "adamw", "rmsprop", "sgd"),
+        tune=Range(choices=("adam", "adamw", "rmsprop", "sgd")),
+    )
+    weight_decay: float = _declare(
+        0.01, "pull of the weights towards zero", low=0.0, high=1.0, tune=Range(1e-5, 1e-1, "Logarithmic")
+    )
+    momentum: float = _declare(0.9, "for sgd and rmsprop", low=0.0, high=0.999, tune=Range(0.5, 0.99))
+    dropout: float = _declare(
+        0.5, "share of the head's hidden units that a step switches off", low=0.0, high=0.95, tune=Range(0.1, 0.6)
+    )
+    fc_units: int = _declare(
+        512, "width of the head's hidden layer", low=1, high=16384, tune=Range(choices=("128", "256", "512", "1024"))
+    )
+    label_smoothing: float = _declare(
+        0.1, "share of a label that is spread over all classes while training", low=0.0, high=0.9, tune=Range(0.0, 0.2)
+    )
+    scheduler: str = _declare(
+        "cosine", "how the learning rate moves over the steps", choices=("cosine", "onecycle", "constant")
+    )
+    augment: str = _declare("flip", "`flip` also shows each image mirrored", choices=("none", "flip"))
+    unfreeze: str = _declare(
+        "auto",
+        "what is trained: the `head` on a frozen backbone, or `all`; `auto` is `all` from scratch, else `head`",
+        choices=("auto", "head", "all"),
+    )
+    early_stopping_patience: int = _declare(
+        0, "epochs without a better valid_accuracy after which training ends; 0 never does", low=0, high=1000
+    )
+    seed: int = _declare(0, "start of all random numbers", low=0, high=2**31 - 1)
+    max_bad_images: float = _declare(
+        0.01, "share of unreadable images above which training refuses", low=0.0, high=1.0
+    )
+    num_workers: int = _declare(0, "threads that decode images; 0 takes one a core", low=0, high=256)
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the backbone starts from random weights."""
+        return self.weights == "none"
+
+    @property
+    def head_only(self) -> bool:
+        """Whether the backbone stays frozen, so that only the head is trained."""
+        return self.unfreeze == "head" or (self.unfreeze == "auto" and not self.from_scratch)
+
+
+def _declarations() -> Mapping[str, Declaration]:
+    hints = get_type_hints(Hyperparameters)
+    return types.MappingProxyType(
+        {f.name: Declaration(f.name, hints[f.name], f.default, **f.metadata) for f in fields(Hyperparameters)}
+    )
+
+
+DECLARATIONS = _declarations()
+
+
+def parse_hyperparameters(values: Mapping[str, Any]) -> Hyperparameters:
+    """Return the typed hyperparameters for `values`, as they stand in SageMaker's `hyperparameters.json`.
+
+    Values may be plain or JSON-encoded strings (`adam`, `"adam"`, contract A4.1); null and the empty string stand for
+    the default. Names that SageMaker itself adds are passed over (contract A4.3). Raises HyperparameterError with one
+    line for each unknown name and each value out of bounds.
+    """
+    given: dict[str, str] = {}
+    problems: list[str] = []
+    for key, raw in values.items():
+        if key.startswith("sagemaker_") or key in _NOT_OURS:
+            continue
+        name = canonical_name(key)
+        text = _plain(raw)
+        if name not in DECLARATIONS:
+            problems.append(f"{key}={text}: there is no such hyperparameter")
+        elif name in given and given[name] != text:
+            problems.append(f"{key}={text}: {name} is given twice, as {given[name]} and as {text}")
+        elif text:
+            given[name] = text
+    parsed: dict[str, Any] = {}
+    for name, text in given.items():
+        declaration = DECLARATIONS[name]
+        try:
+            parsed[name] = declaration.parse(text)
+        except ValueError:
+            problems.append(f"{name}={text}: must be {declaration.bounds} (default {declaration.default})")
+    if not problems:
+        hyperparameters = Hyperparameters(**parsed)
+        if not (hyperparameters.from_scratch and hyperparameters.unfreeze == "head"):
+            return hyperparameters
+        problems.append("unfreeze=head with weights=none: a frozen random backbone learns nothing; use unfreeze=all")
+    if any("no such hyperparameter" in problem for problem in problems):
+        problems.append("known are: " + ", ".join(DECLARATIONS))
+    raise HyperparameterError("bad hyperparameters:\n  " + "\n  ".join(problems))
+
+
+def canonical_name(key: str) -> str:
+    """Return the declared spelling of `key`: underscores for dashes, and `learning_rate` for `lr`."""
+    name = key.replace("-", "_")
+    return _ALIASES.get(name, name)
+
+
+def _plain(raw: Any) -> str:
+    """Undo one layer of JSON quoting: `"adam"` becomes `adam`, null becomes the empty string."""
+    if isinstance(raw, str):
+        try:
+            raw = json.loads(raw)
+        except ValueError:
+            return raw.strip()
+        if not isinstance(raw, str):  # a number stays as it was written, so that messages quote what the user sent
+            return "" if raw is None else json.dumps(raw)
+    return "" if raw is None else str(raw).strip()
+
+
+def markdown_table() -> str:
+    """Return the table of all hyperparameters that stands in the README."""
+    rows = ["| name | default | allowed | worth tuning | what it is |", "|---|---|---|---|---|"]
+    for d in DECLARATIONS.values():
+        rows.append(f"| `{d.name}` | `{d.default}` | {d.bounds} | {d.tune or ''} | {d.help} |")
+    return "\n".join(rows)

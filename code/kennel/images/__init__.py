@@ -1,0 +1,1 @@
+"""From folders of files to arrays of pixels."""

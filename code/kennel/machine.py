@@ -1,0 +1,26 @@
+"""What this machine, or the container on it, really gives us."""
+
+import os
+from pathlib import Path
+
+_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use: its CPU affinity, capped by the container's CPU quota; at least 1."""
+    cores = len(os.sched_getaffinity(0))
+    quota = _cgroup_quota()
+    return max(1, min(cores, int(quota))) if quota else cores
+
+
+def _cgroup_quota() -> float | None:
+    try:
+        if _CGROUP_V2.exists():
+            limit, period = _CGROUP_V2.read_text().split()[:2]
+            return None if limit == "max" else int(limit) / int(period)
+        limit = (_CGROUP_V1 / "cpu.cfs_quota_us").read_text()
+        period = (_CGROUP_V1 / "cpu.cfs_period_us").read_text()
+        return None if int(limit) <= 0 else int(limit) / int(period)
+    except (OSError, ValueError):  # no cgroup file system, or one of a form we do not know: the affinity has to do
+        return None

@@ -1,0 +1,1 @@
+"""The network: a torchvision backbone, a small head, and the folder they are kept in."""

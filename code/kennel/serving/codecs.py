@@ -1,0 +1,232 @@
+"""From the bytes of a request to normalized images, and from probabilities to the bytes of an answer."""
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sagemaker_inference.content_types import CSV, JSON, NPY
+
+from kennel.errors import ImageError
+from kennel.images.preprocess import Preprocessing
+from kennel.serving.errors import BadRequest, NotAcceptable, RequestError, Unprocessable, UnsupportedType
+
+JSON_LINES = "application/jsonlines"
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "application/x-image")
+REQUEST_TYPES = (*IMAGE_TYPES, NPY, JSON, JSON_LINES)
+ANSWER_TYPES = (JSON, JSON_LINES, CSV, NPY)
+DEFAULT_TOP_K = 5
+
+Tensor = NDArray[np.float32]  # (3, S, S), normalized
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the client accepts."""
+
+    mimetype: str
+    verbose: bool = False
+    top_k: int = DEFAULT_TOP_K
+
+
+@dataclass(frozen=True)
+class _MediaType:
+    name: str
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> "_MediaType":
+        """Read `application/json;verbose;top_k=3`."""
+        name, *rest = (part.strip() for part in text.split(";"))
+        pairs = (part.partition("=") for part in rest if part)
+        return cls(name.lower(), {key.strip().lower(): value.strip() for key, _, value in pairs})
+
+
+def decode_request(body: bytes, content_type: str, preprocessing: Preprocessing) -> Iterator[Tensor | RequestError]:
+    """Yield the images of a request, preprocessed, in its order; a bad line of JSON Lines is an error in its place.
+
+    Raises RequestError when the request as a whole cannot be answered.
+    """
+    kind = _MediaType.parse(content_type)
+    if kind.name not in REQUEST_TYPES:
+        given = f"Content-Type {kind.name}" if kind.name else "a request without a Content-Type"
+        raise UnsupportedType(f"{given} is not supported; send one of {', '.join(REQUEST_TYPES)}")
+    if not body:
+        raise BadRequest(f"the body is empty; it should hold {kind.name}")
+    if kind.name in IMAGE_TYPES:
+        return iter([_image(body, preprocessing)])
+    if kind.name == NPY:
+        return _tensors(_load_npy(body), preprocessing)
+    if kind.name == JSON_LINES:
+        return _lines(body, preprocessing)
+    value = _load_json(body, "the body")
+    if isinstance(value, dict):
+        return _instances(value, preprocessing)
+    return _tensors(_to_array(value), preprocessing)
+
+
+def _image(data: bytes, preprocessing: Preprocessing) -> Tensor:
+    try:
+        tensor: Tensor = preprocessing.normalize(preprocessing.pixels(data)[None])[0]
+    except ImageError as error:
+        raise Unprocessable(str(error)) from error
+    return tensor
+
+
+def _load_npy(body: bytes) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(io.BytesIO(body), allow_pickle=False)  # a pickle could run code (contract C2.8)
+    except (ValueError, EOFError, OSError) as error:
+        raise BadRequest(f"the body is no NPY array of numbers: {error}") from error
+    return array
+
+
+def _load_json(text: bytes, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"{what} is not JSON: {error}") from error
+
+
+def _to_array(value: Any) -> NDArray[Any]:
+    try:
+        return np.array(value, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        raise Unprocessable(
+            'the JSON should be nested lists of numbers (a tensor) or {"instances": [{"b64": …}]}'
+        ) from error
+
+
+def _tensors(array: NDArray[Any], preprocessing: Preprocessing) -> Iterator[Tensor]:
+    """Check an already normalized tensor, N×3×S×S or 3×S×S, and split it into images."""
+    size = preprocessing.crop
+    if array.shape[-3:] != (3, size, size) or array.ndim not in (3, 4) or array.shape[0] == 0:
+        shape = "×".join(map(str, array.shape)) or "a single number"
+        raise Unprocessable(f"the tensor is {shape}; this model takes N×3×{size}×{size} or 3×{size}×{size}")
+    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        raise Unprocessable(f"the tensor holds {array.dtype}; it should hold normalized floats")
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise Unprocessable("the tensor holds values that are not finite numbers")
+    return iter(array.reshape(-1, 3, size, size))
+
+
+def _instances(value: dict[str, Any], preprocessing: Preprocessing) -> Iterator[Tensor]:
+    instances = value.get("instances")
+    if not isinstance(instances, list) or not instances:
+        raise Unprocessable('the JSON object should be {"instances": [{"b64": "…"}, …]} with one entry an image')
+    for number, instance in enumerate(instances, start=1):
+        try:
+            yield _b64_image(instance, preprocessing)
+        except RequestError as error:
+            raise type(error)(f"instance {number}: {error}") from error
+
+
+def _b64_image(instance: Any, preprocessing: Preprocessing) -> Tensor:
+    text = instance.get("b64") if isinstance(instance, dict) else None
+    if not isinstance(text, str):
+        raise Unprocessable('there is no "b64" with the image\'s bytes in base64')
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest(f'"b64" is not base64: {error}') from error
+    return _image(data, preprocessing)
+
+
+def _lines(body: bytes, preprocessing: Preprocessing) -> Iterator[Tensor | RequestError]:
+    """Read one image a line; a bad line keeps its place, so that answers stay beside their lines."""
+    for line in body.strip().split(b"\n"):
+        try:
+            yield _b64_image(_load_json(line, "the line"), preprocessing)
+        except RequestError as error:
+            yield error
+
+
+def parse_accept(accept: str, default: str) -> Answer:
+    """Return which answer to give for an Accept header; missing and `*/*` mean `default`. Raises NotAcceptable."""
+    wanted = [_MediaType.parse(part) for part in (accept or default).split(",")]
+    for kind in sorted(wanted, key=_quality, reverse=True):
+        if kind.name in ("*/*", "application/*"):
+            kind = _MediaType.parse(default)  # noqa: PLW2901 - a wildcard stands for the default
+        if kind.name in ANSWER_TYPES and _quality(kind) > 0:
+            return Answer(kind.name, "verbose" in kind.parameters, _top_k(kind.parameters))
+    raise NotAcceptable(f"Accept: {accept or default} cannot be served; ask for one of {', '.join(ANSWER_TYPES)}")
+
+
+def _quality(kind: _MediaType) -> float:
+    try:
+        return float(kind.parameters.get("q", "1"))
+    except ValueError:
+        return 0.0
+
+
+def _top_k(parameters: dict[str, str]) -> int:
+    text = parameters.get("top_k", str(DEFAULT_TOP_K))
+    if not text.isdecimal() or int(text) < 1:
+        raise BadRequest(f"Accept: top_k={text} should be a whole number, at least 1")
+    return int(text)
+
+
+Row = NDArray[np.float32] | RequestError  # the probabilities of one image, (classes,), or why there are none
+
+
+def encode_answer(rows: Sequence[Row], classes: Sequence[str], answer: Answer) -> tuple[bytes, str]:
+    """Return the body and the Content-Type. Only JSON Lines has a place for errors among `rows`."""
+    encoders: dict[str, Callable[[], bytes]] = {
+        JSON: lambda: _encode_json(_good(rows), classes, answer),
+        JSON_LINES: lambda: b"".join(_encode_line(row, classes, answer) for row in rows),
+        CSV: lambda: "".join(",".join(f"{p:.6g}" for p in row) + "\n" for row in _good(rows)).encode(),
+        NPY: lambda: _encode_npy(np.stack(_good(rows))),
+    }
+    return encoders[answer.mimetype](), answer.mimetype
+
+
+def _good(rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+    good: list[NDArray[np.float32]] = []
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, RequestError):
+            raise type(row)(f"line {number}: {row}; ask for {JSON_LINES} to get an answer for the other lines")
+        good.append(row)
+    return good
+
+
+def _encode_json(rows: list[NDArray[np.float32]], classes: Sequence[str], answer: Answer) -> bytes:
+    if not answer.verbose:
+        return json.dumps([row.tolist() for row in rows]).encode()
+    tops = [_top(row, classes, answer.top_k) for row in rows]
+    labels = [top[0]["label"] for top in tops]
+    value = {
+        "predicted_label": labels[0] if len(labels) == 1 else labels,
+        "labels": list(classes),
+        "probabilities": [row.tolist() for row in rows],
+        "predictions": tops,
+    }
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def _encode_line(row: Row, classes: Sequence[str], answer: Answer) -> bytes:
+    value: Any
+    if isinstance(row, RequestError):
+        value = {"error": str(row)}
+    elif answer.verbose:
+        top = _top(row, classes, answer.top_k)
+        value = {"predicted_label": top[0]["label"], "predictions": top}
+    else:
+        value = row.tolist()
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+
+
+def _top(row: NDArray[np.float32], classes: Sequence[str], k: int) -> list[dict[str, Any]]:
+    order = np.argsort(-row, kind="stable")[:k]
+    return [{"label": classes[i], "index": int(i), "probability": float(row[i])} for i in order]
+
+
+def _encode_npy(array: NDArray[np.float32]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()

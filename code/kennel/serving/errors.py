@@ -1,0 +1,43 @@
+"""Refusals of a request; each carries the HTTP status that the client gets."""
+
+from kennel.errors import KennelError
+
+
+class RequestError(KennelError):
+    """A request that is not answered with a prediction. The message is the body's one sentence."""
+
+    status = 400
+
+
+class BadRequest(RequestError):
+    """The body is not what its Content-Type says."""
+
+
+class NotAcceptable(RequestError):
+    """None of the answers that the client accepts can be given."""
+
+    status = 406
+
+
+class TooLarge(RequestError):
+    """The body is larger than the server takes."""
+
+    status = 413
+
+
+class UnsupportedType(RequestError):
+    """The body's Content-Type is none that the server reads."""
+
+    status = 415
+
+
+class Unprocessable(RequestError):
+    """The body is well formed, but holds no image or no tensor that the model can take."""
+
+    status = 422
+
+
+class Overloaded(RequestError):
+    """More requests are waiting than the server wants to promise an answer to."""
+
+    status = 503

@@ -1,0 +1,1 @@
+"""Drive Kennel from a user's machine."""
