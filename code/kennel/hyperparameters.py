@@ -1,4 +1,4 @@
-"""Every hyperparameter, declared once: the parser, its messages, the requests, the command line and the README read this."""
+"""Every hyperparameter, declared once: parser, messages, requests, command line and README are made from this."""
 
 import json
 import types
@@ -10,7 +10,10 @@ from kennel.errors import HyperparameterError
 
 BACKBONES = ("resnet18", "resnet50", "densenet161", "mobilenet_v2")
 _ALIASES = {"lr": "learning_rate"}  # a dash for an underscore (`batch-size`) is understood everywhere
-_NOT_OURS = ("_tuning_objective_metric", "default_user_module_name")  # sent along by tuners and SDKs (contract A4.3, B4)
+_NOT_OURS = (
+    "_tuning_objective_metric",
+    "default_user_module_name",
+)  # sent along by tuners and SDKs (contract A4.3, B4)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Range:
     def __str__(self) -> str:
         if self.choices:
             return ", ".join(self.choices)
-        return f"{self.low:g} – {self.high:g}" + (", log" if self.scaling == "Logarithmic" else "")
+        return f"{_short(self.low)} – {_short(self.high)}" + (", log" if self.scaling == "Logarithmic" else "")
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,10 @@ class Declaration:
         """The allowed values, in words."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        if self.low is None and self.high is None:
+        if self.low is None or self.high is None:
             return "any text"
         kind = "a whole number" if self.type is int else "a number"
-        if self.high is None:
-            return f"{kind}, at least {self.low:g}"
-        return f"{kind} from {self.low:g} to {self.high:g}"
+        return f"{kind} from {_short(self.low)} to {_short(self.high)}"
 
     def parse(self, text: str) -> Any:
         """Return the typed value of `text`; raises ValueError when it is not within the bounds."""
@@ -71,6 +72,11 @@ class Declaration:
         if self.high is not None and not value <= self.high:
             raise ValueError(text)
         return value
+
+
+def _short(number: float) -> str:
+    """Return 2147483647 and 1e-08 as they are best read."""
+    return str(int(number)) if float(number).is_integer() else f"{number:g}"
 
 
 def _declare(default: Any, help: str, **bounds: Any) -> Any:
@@ -131,9 +137,7 @@ class Hyperparameters:
         0, "epochs without a better valid_accuracy after which training ends; 0 never does", low=0, high=1000
     )
     seed: int = _declare(0, "start of all random numbers", low=0, high=2**31 - 1)
-    max_bad_images: float = _declare(
-        0.01, "share of unreadable images above which training refuses", low=0.0, high=1.0
-    )
+    max_bad_images: float = _declare(0.01, "share of unreadable images above which training refuses", low=0.0, high=1.0)
     num_workers: int = _declare(0, "threads that decode images; 0 takes one a core", low=0, high=256)
 
     @property
@@ -202,14 +206,15 @@ def canonical_name(key: str) -> str:
 
 def _plain(raw: Any) -> str:
     """Undo one layer of JSON quoting: `"adam"` becomes `adam`, null becomes the empty string."""
-    if isinstance(raw, str):
-        try:
-            raw = json.loads(raw)
-        except ValueError:
-            return raw.strip()
-        if not isinstance(raw, str):  # a number stays as it was written, so that messages quote what the user sent
-            return "" if raw is None else json.dumps(raw)
-    return "" if raw is None else str(raw).strip()
+    if not isinstance(raw, str):
+        return "" if raw is None else json.dumps(raw)
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        return raw.strip()
+    if value is None:
+        return ""
+    return value.strip() if isinstance(value, str) else raw.strip()  # a number stays as the user wrote it
 
 
 def markdown_table() -> str:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 EPOCH_METRICS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")  # printed after every epoch
 TEST_METRICS = ("test_loss", "test_accuracy")  # printed once, for the epoch that is kept
@@ -13,7 +13,7 @@ METRICS = EPOCH_METRICS + TEST_METRICS
 def metric_line(head: str, values: Mapping[str, float]) -> str:
     """Return one plain log line, `head` and then `name=value;` for each metric.
 
-    Values have four decimals. Raises ValueError for a value that is not finite: a tuner must never read one (contract B5).
+    Values have four decimals. Raises ValueError for one that is not finite: a tuner must never read it (contract B5).
     """
     for name, value in values.items():
         if not math.isfinite(value):
@@ -21,13 +21,20 @@ def metric_line(head: str, values: Mapping[str, float]) -> str:
     return " ".join([head, *(f"{name}={value:.4f};" for name, value in values.items())])
 
 
-def metric_definitions() -> list[dict[str, str]]:
-    """Return `MetricDefinitions` for a SageMaker request: one name and one regular expression a metric (contract A6.4)."""
+class MetricDefinition(TypedDict):
+    """An entry of a request's `MetricDefinitions`."""
+
+    Name: str
+    Regex: str
+
+
+def metric_definitions() -> list[MetricDefinition]:
+    """Return the `MetricDefinitions` of a request: a name and a regular expression a metric (contract A6.4)."""
     return [{"Name": name, "Regex": rf"\b{name}=([0-9.]+);"} for name in METRICS]
 
 
 def final_metrics(lines: Iterable[str], definitions: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the last value of each metric that `definitions` find in `lines`, as SageMaker reads a log (contract B5)."""
+    """Return the last value of each metric that `definitions` find in `lines`, as SageMaker does (contract B5)."""
     patterns = [(definition["Name"], re.compile(definition["Regex"])) for definition in definitions]
     values: dict[str, float] = {}
     for line in lines:

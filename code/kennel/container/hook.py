@@ -1,4 +1,4 @@
-"""What sagemaker-training's `train` runs instead of a script (contract A5.7): our own training, or a submitted script."""
+"""What the toolkit's `train` runs for us (contract A5.7): our own training, or a submitted script."""
 
 import logging
 import os
@@ -27,7 +27,9 @@ def train() -> None:
     Only a ClientError makes the toolkit report failure whatever happened: an OSError without a number and a SystemExit
     would end with exit code 0 (contract A1.7).
     """
-    logging_config.get_logger().setLevel(logging.WARNING)  # at INFO it says "Failed to parse hyperparameter" of every plain word
+    logging_config.get_logger().setLevel(
+        logging.WARNING
+    )  # at INFO it says "Failed to parse hyperparameter" of every plain word
     try:
         if environment.Environment().user_entry_point:
             _run_script()

@@ -1,7 +1,7 @@
 """`train` on the image's PATH: process 1 of a training container.
 
-It starts sagemaker-training's own `train`, passes SIGTERM on to it, reaps what it leaves behind, and decides what the
-toolkit gets wrong: the failure file and the exit code (contract A1.5 to A1.10).
+It starts sagemaker-training's own `train`, passes SIGTERM on to it, reaps what it leaves behind, and decides what
+the toolkit gets wrong: the failure file and the exit code (contract A1.5 to A1.10).
 """
 
 import signal  # the handlers come before every other import: a SIGTERM without one is lost in process 1 (contract A1.10)
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 from kennel.atomic import write_json
 from kennel.container.environment import LOG_LEVEL, TRAINING_MODULE, Folders, folders, read_json_object, variable
@@ -58,14 +59,19 @@ def supply_config_files(tree: Folders) -> None:
     """
     host = socket.gethostname()
     data = sorted(tree.data.iterdir()) if tree.data.is_dir() else []
-    for name, default in {
+    defaults: dict[str, dict[str, Any]] = {
         "hyperparameters.json": {},
         "inputdataconfig.json": {entry.name: {"TrainingInputMode": "File"} for entry in data if entry.is_dir()},
         "resourceconfig.json": {"current_host": host, "hosts": [host], "network_interface_name": "eth0"},
-    }.items():
+    }
+    for name, default in defaults.items():
         file = tree.config / name
         given = read_json_object(file)
-        if not file.exists() or not file.read_text().strip() or (name == "resourceconfig.json" and "hosts" not in given):
+        if (
+            not file.exists()
+            or not file.read_text().strip()
+            or (name == "resourceconfig.json" and "hosts" not in given)
+        ):
             write_json(file, {**default, **given})
     for folder in (tree.model, tree.output_data):
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +82,9 @@ def toolkit_environment() -> dict[str, str]:
     level = variable(LOG_LEVEL, "20")
     number = logging.getLevelNamesMapping().get(level.upper(), level)
     if not str(number).isdigit():
-        raise ContractError(f"the variable {LOG_LEVEL} is {level!r}; it should be a number such as 20, or a level's name")
+        raise ContractError(
+            f"the variable {LOG_LEVEL} is {level!r}; it should be a number such as 20, or a level's name"
+        )
     return {
         **os.environ,
         TRAINING_MODULE: "kennel.container.hook:train",
@@ -131,7 +139,9 @@ def _signal_group(group: int, number: int) -> None:
 def _failure_reason(tree: Folders, code: int, stderr: str) -> str:
     """Return why the work failed, most useful line first."""
     written = tree.failure.read_text(errors="replace") if tree.failure.exists() else ""
-    if written.startswith("ExecuteUserScriptError"):  # the toolkit's text has no word of the script's own (contract A1.8)
+    if written.startswith(
+        "ExecuteUserScriptError"
+    ):  # the toolkit's text has no word of the script's own (contract A1.8)
         written = reason_from_stderr(stderr) or written
     elif written.startswith("Framework Error"):
         written = reason_from_stderr(written) or written

@@ -14,7 +14,7 @@ def pick_device() -> torch.device:
     if torch.cuda.device_count() == 0:  # asks the driver, without starting CUDA
         return torch.device("cpu")
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         log.warning("the GPU cannot be used, going on on the CPU: %s", str(error).splitlines()[0])
         return torch.device("cpu")

@@ -3,7 +3,7 @@
 import io
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kennel.errors import ImageError
 
@@ -25,7 +25,7 @@ def decode_image(source: Path | bytes, at_least: int) -> Image.Image:
                 raise ImageError(f"the image has {width} x {height} pixels; {MAX_PIXELS:,} in all is the limit")
             image.draft(None, (at_least, at_least))
             return _to_rgb(ImageOps.exif_transpose(image))
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError("the bytes are not an image of a known format") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's readers raise on damaged files
         raise ImageError(f"the image cannot be decoded: {error}") from error

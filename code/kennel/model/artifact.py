@@ -64,9 +64,8 @@ def load_manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
     if not file.is_file():
         inside = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        raise ArtifactError(
-            f"{folder} holds no Kennel model: there is no {MANIFEST} in it (it has {', '.join(inside[:5]) or 'nothing'})"
-        )
+        found = ", ".join(inside[:5]) or "nothing"
+        raise ArtifactError(f"{folder} holds no Kennel model: there is no {MANIFEST} in it (it has {found})")
     try:
         manifest = Manifest.model_validate_json(file.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:

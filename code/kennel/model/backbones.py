@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import torch
-
 from safetensors.torch import load_file
 from torch import Tensor, nn
 

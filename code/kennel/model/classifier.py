@@ -7,9 +7,7 @@ from kennel.model.backbones import build_backbone, count_features
 
 def make_head(features: int, fc_units: int, dropout: float, classes: int) -> nn.Sequential:
     """Return `Linear → ReLU → Dropout → Linear`: (N, features) to (N, classes) logits."""
-    return nn.Sequential(
-        nn.Linear(features, fc_units), nn.ReLU(), nn.Dropout(dropout), nn.Linear(fc_units, classes)
-    )
+    return nn.Sequential(nn.Linear(features, fc_units), nn.ReLU(), nn.Dropout(dropout), nn.Linear(fc_units, classes))
 
 
 class Classifier(nn.Module):

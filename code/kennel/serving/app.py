@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
+from sagemaker_inference.content_types import JSON
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from kennel.engines import Engine, TorchEngine
@@ -17,7 +18,7 @@ from kennel.engines.torch_engine import BATCH
 from kennel.images.preprocess import Preprocessing
 from kennel.model.artifact import load_artifact
 from kennel.serving.batcher import Batcher
-from kennel.serving.codecs import JSON, Answer, Row, decode_request, encode_answer, parse_accept
+from kennel.serving.codecs import Answer, Row, decode_request, encode_answer, parse_accept
 from kennel.serving.errors import Overloaded, RequestError, TooLarge
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,9 @@ class Settings:
 class Service:
     """A loaded model, ready to answer."""
 
-    def __init__(self, engine: Engine, preprocessing: Preprocessing, classes: tuple[str, ...], settings: Settings) -> None:
+    def __init__(
+        self, engine: Engine, preprocessing: Preprocessing, classes: tuple[str, ...], settings: Settings
+    ) -> None:
         self._engine = engine
         self._preprocessing = preprocessing
         self._classes = classes

@@ -27,15 +27,16 @@ class Batcher:
         self._engine = engine
         self._batch_size = batch_size
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the thread; in a server, after the fork."""
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
         self._thread.start()
 
     def is_alive(self) -> bool:
         """Return whether the thread runs: without it no request is ever answered."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def predict(self, images: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Return the probabilities (classes,) of each normalized image (3, S, S), when the model has seen it."""

@@ -1,5 +1,6 @@
 """What an epoch is made of: shuffled batches of cached features, or of packed images."""
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -21,7 +22,7 @@ class Batches(Protocol):
         ...
 
     def epoch(self, generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs and labels (B,) int64: shuffled, each image in a random view, or as they lie without `generator`."""
+        """Yield inputs and labels (B,) int64: shuffled and in random views, or as they lie without `generator`."""
         ...
 
 
@@ -35,7 +36,7 @@ class _Shuffled:
         self._device = device
 
     def __len__(self) -> int:
-        return -(-len(self._labels) // self._batch_size)
+        return math.ceil(len(self._labels) / self._batch_size)
 
     def epoch(self, generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Batches.epoch`."""

@@ -1,7 +1,7 @@
 """Measure a saved model folder on a split, and write down what it predicts."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +51,7 @@ class Evaluation:
         return counts.reshape(size, size)
 
 
-def evaluate_artifact(
-    folder: Path, images: PackedImages, cache: Cache, report: Callable[[int], None]
-) -> Evaluation:
+def evaluate_artifact(folder: Path, images: PackedImages, cache: Cache, report: Callable[[int], None]) -> Evaluation:
     """Load the model folder into the server's float32 engine and run it over `images`.
 
     The features come from the cache when a job saw the same images with the same backbone before; the backbone is
@@ -94,7 +92,7 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.4f}" if whole else ""
 
 
-def _write_csv(path: Path, head: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+def _write_csv(path: Path, head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(head)

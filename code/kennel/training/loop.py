@@ -56,7 +56,7 @@ def fit(module: nn.Module, train: Batches, valid: Batches, hp: Hyperparameters, 
             logits = module(inputs)
             loss = F.cross_entropy(logits, labels, label_smoothing=hp.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             scheduler.step()
             seen += len(labels)

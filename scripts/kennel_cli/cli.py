@@ -1,0 +1,253 @@
+"""The command `kennel`."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from botocore.exceptions import ClientError, ParamValidationError
+from rich.console import Console
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+from rich.table import Table
+
+import kennel
+from kennel.errors import KennelError
+from kennel.hyperparameters import DECLARATIONS
+from kennel_cli import dataset, local_jobs
+from kennel_cli.demo import run_demo
+from kennel_cli.follow import follow_training
+from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.platforms.runtime import LocalSageMakerRuntime
+from kennel_cli.predictor import predict
+from kennel_cli.settings import kennel_home
+
+console = Console()
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one red line and exit code 1, never a traceback."""
+    try:
+        app()
+    except KennelError as error:
+        _leave(str(error))
+    except ClientError as error:
+        _leave(error.response["Error"]["Message"])
+    except ParamValidationError as error:
+        _leave(str(error))
+
+
+def _leave(message: str) -> None:
+    Console(stderr=True).print(f"kennel: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(1)
+
+
+def _with_hyperparameters(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option a hyperparameter, made from its declaration; they arrive as `hyperparameters`."""
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "hyperparameters"]
+    declared = [d for d in DECLARATIONS.values() if d.name != "weights"]  # it has an option of its own
+    options = []
+    for d in declared:
+        flag, text = "--" + d.name.replace("_", "-"), f"{d.help}; {d.bounds} (default {d.default})"
+        option = typer.Option(flag, help=text, metavar=d.type.__name__.upper(), rich_help_panel="Hyperparameters")
+        kind = Annotated[str | None, option]
+        options.append(inspect.Parameter(d.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+
+    def wrapper(**values: Any) -> None:
+        given = {d.name: values.pop(d.name) for d in declared}
+        command(**values, hyperparameters={name: value for name, value in given.items() if value is not None})
+
+    wrapper.__doc__ = command.__doc__
+    wrapper.__name__ = command.__name__
+    wrapper.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    return wrapper
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False,
+) -> None:
+    """Train image classifiers and serve them, on this machine as on Amazon SageMaker."""
+    if version:
+        console.print(f"kennel {kennel.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+@_with_hyperparameters
+def train(
+    *,
+    data: Annotated[Path, typer.Option(help="folder with train/, valid/ and test/, one folder a class in each")],
+    weights: Annotated[
+        str | None, typer.Option(help="state dict of the backbone (.pth, .safetensors), or none to train from scratch")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="name of the job; made from backbone and time unless given")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="return at once; see `kennel jobs` and `kennel logs`")
+    ] = False,
+    hyperparameters: dict[str, str],
+) -> None:
+    """Train a classifier and follow the job to its end."""
+    sagemaker = LocalSageMaker(kennel_home())
+    job = local_jobs.start_training(sagemaker, data, weights, hyperparameters, name)
+    console.print(f"job {job}")
+    if detach:
+        return
+    try:
+        description = follow_training(sagemaker, job, console)
+    except KeyboardInterrupt:
+        console.print(f"\nthe job goes on; `kennel logs -f {job}` follows it again, `kennel stop {job}` ends it")
+        raise typer.Exit(130) from None
+    _print_end(sagemaker, description)
+
+
+@app.command()
+def jobs() -> None:
+    """List the training jobs and the endpoints on this machine."""
+    sagemaker = LocalSageMaker(kennel_home())
+    table = Table("job", "status", "started", "seconds", "test accuracy")
+    for summary in sagemaker.list_training_jobs()["TrainingJobSummaries"]:
+        d = sagemaker.describe_training_job(TrainingJobName=summary["TrainingJobName"])
+        metrics = {metric["MetricName"]: f"{metric['Value']:.4f}" for metric in d.get("FinalMetricDataList", [])}
+        started = d["CreationTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        seconds = str(d.get("TrainingTimeInSeconds", ""))
+        table.add_row(d["TrainingJobName"], d["TrainingJobStatus"], started, seconds, metrics.get("test_accuracy", ""))
+    console.print(table if table.row_count else "no training jobs yet; start one with `kennel train --data DIR`")
+    endpoints = Table("endpoint", "status", "address")
+    for endpoint in sagemaker.list_endpoints()["Endpoints"]:
+        name, status = endpoint["EndpointName"], endpoint["EndpointStatus"]
+        endpoints.add_row(name, status, sagemaker.endpoint_url(name) if status == "InService" else "")
+    if endpoints.row_count:
+        console.print(endpoints)
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="a training job or an endpoint")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the training job ends")] = False,
+) -> None:
+    """Print the log of a training job or an endpoint."""
+    sagemaker = LocalSageMaker(kennel_home())
+    if follow:
+        _print_end(sagemaker, follow_training(sagemaker, name, console))
+        return
+    log = sagemaker.log_file(name)
+    if not log.exists():
+        raise local_jobs.NoSuchModel(f"there is no job or endpoint {name} with a log; see `kennel jobs`")
+    sys.stdout.write(log.read_text(encoding="utf-8", errors="replace"))
+
+
+@app.command()
+def stop(name: Annotated[str, typer.Argument(help="a running training job")]) -> None:
+    """Stop a training job; the best model so far is kept."""
+    sagemaker = LocalSageMaker(kennel_home())
+    sagemaker.stop_training_job(TrainingJobName=name)
+    sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=name)
+    _print_end(sagemaker, sagemaker.describe_training_job(TrainingJobName=name))
+
+
+@app.command()
+def deploy(
+    model: Annotated[str, typer.Option(help="a finished training job, or a model folder (with a kennel.json)")],
+    name: Annotated[str | None, typer.Option(help="name of the endpoint; the job's unless given")] = None,
+) -> None:
+    """Start an endpoint that serves a model, and wait until it answers."""
+    sagemaker = LocalSageMaker(kennel_home())
+    endpoint = local_jobs.start_endpoint(sagemaker, model, name)
+    with console.status(f"starting {endpoint}"):
+        local_jobs.wait_until_in_service(sagemaker, endpoint)
+    console.print(f"endpoint {endpoint} is in service at {sagemaker.endpoint_url(endpoint)}", soft_wrap=True)
+    console.print(f"ask it with: kennel invoke --endpoint {endpoint} PICTURE", soft_wrap=True)
+
+
+@app.command()
+def invoke(
+    pictures: Annotated[list[Path], typer.Argument(help="JPEG, PNG, WebP or BMP files")],
+    endpoint: Annotated[str | None, typer.Option(help="needed when more than one endpoint is in service")] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="how many classes to show")] = 5,
+) -> None:
+    """Ask an endpoint what is in a picture."""
+    home = kennel_home()
+    endpoint = endpoint or _only_endpoint(LocalSageMaker(home))
+    runtime = LocalSageMakerRuntime(home)
+    for picture in pictures:
+        table = Table("class", "probability", title=picture.name, title_justify="left")
+        for prediction in predict(runtime, endpoint, picture, top_k):
+            table.add_row(prediction.label, f"{prediction.probability:.4f}")
+        console.print(table)
+
+
+@app.command()
+def delete(
+    name: Annotated[str, typer.Argument(help="an endpoint")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+) -> None:
+    """Delete an endpoint with its configuration and its model entry; jobs, model data and images stay."""
+    sagemaker = LocalSageMaker(kennel_home())
+    sagemaker.describe_endpoint(EndpointName=name)
+    if not yes:
+        typer.confirm(f"Delete the endpoint {name}, its configuration and its model entry?", abort=True)
+    local_jobs.delete_endpoint(sagemaker, name)
+    console.print(f"endpoint {name} is deleted")
+
+
+@app.command()
+def data(
+    folder: Annotated[Path, typer.Option(help="where to unpack it")] = Path("data"),
+    url: Annotated[str, typer.Option(envvar="KENNEL_DATA_URL", help="a zip file")] = dataset.DOG_IMAGES_URL,
+    sha256: Annotated[str, typer.Option(envvar="KENNEL_DATA_SHA256", help="expected checksum of the zip file")] = "",
+) -> None:
+    """Download and unpack a data set of images; by default the photos of 133 breeds of dogs (1.1 GB)."""
+    with Progress(*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn(), console=console) as bars:
+        bar = bars.add_task("download", total=None, visible=console.is_terminal)
+        target = dataset.fetch_dataset(url, folder, sha256, lambda d, t: bars.update(bar, completed=d, total=t or None))
+    archive = target.with_name(f"{target.name}.zip")
+    if archive.exists():
+        console.print(
+            f"{archive}: {archive.stat().st_size:,} bytes, sha256 {dataset.checksum(archive)}", soft_wrap=True
+        )
+    console.print(f"the images are in {target}", soft_wrap=True)
+
+
+@app.command()
+def demo(
+    data: Annotated[Path | None, typer.Option(help="your images; handwritten digits unless given")] = None,
+    weights: Annotated[str | None, typer.Option(help="state dict of the backbone, or none")] = None,
+    backbone: Annotated[str | None, typer.Option(help=DECLARATIONS["backbone"].bounds)] = None,
+) -> None:
+    """Train, serve and predict on real images, from one end to the other."""
+    run_demo(kennel_home(), data, weights, backbone, console)
+
+
+def _only_endpoint(sagemaker: LocalSageMaker) -> str:
+    names = local_jobs.endpoint_names(sagemaker, "InService")
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise KennelError("no endpoint is in service; start one with `kennel deploy --model JOB`")
+    raise KennelError(f"{len(names)} endpoints are in service, choose one with --endpoint: {', '.join(names)}")
+
+
+def _print_end(sagemaker: LocalSageMaker, description: dict[str, Any]) -> None:
+    """Say how a job ended and where its model lies; leave with 1 when it failed."""
+    job, status = description["TrainingJobName"], description["TrainingJobStatus"]
+    if status == "Failed":
+        raise KennelError(f"the job {job} failed: {description.get('FailureReason', '')}")
+    console.print(f"job {job} is {status} after {description['TrainingTimeInSeconds']} s", soft_wrap=True)
+    if reason := description.get("FailureReason"):
+        console.print(reason, markup=False, soft_wrap=True)
+    if "ModelArtifacts" in description:
+        file = sagemaker.store.path(description["ModelArtifacts"]["S3ModelArtifacts"])
+        console.print(f"the model:     {file}", soft_wrap=True)
+        console.print(f"serve it with: kennel deploy --model {job}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

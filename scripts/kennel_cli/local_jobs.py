@@ -1,0 +1,140 @@
+"""Train and deploy on this machine: from the user's folders to requests, and to the player."""
+
+import contextlib
+import importlib.util
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from botocore.exceptions import ClientError, ParamValidationError, WaiterError
+
+from kennel.errors import DataError, KennelError
+from kennel.hyperparameters import parse_hyperparameters
+from kennel_cli import requests
+from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.settings import LOCAL
+
+
+class MissingPackages(KennelError):
+    """The packages that the image holds are not installed here."""
+
+
+class NameTaken(KennelError):
+    """The name of a new endpoint is in use."""
+
+
+class EndpointFailed(KennelError):
+    """An endpoint did not come into service."""
+
+
+class NoSuchModel(KennelError):
+    """What should be deployed is neither a finished job nor a model folder."""
+
+
+def start_training(
+    sagemaker: LocalSageMaker, data: Path, weights: str | None, hyperparameters: Mapping[str, str], name: str | None
+) -> str:
+    """Start a training job on a folder of images and return its name.
+
+    `weights` is a file, `none`, or None for none given. Raises KennelError before anything is started when a value,
+    the folder or the file is not right.
+    """
+    require_image_packages()
+    if not data.is_dir():
+        raise DataError(f"there is no folder {data}; give one that holds train/, valid/ and test/")
+    channels = {"training": sagemaker.store.link(data, LOCAL.bucket)}
+    values = dict(hyperparameters)
+    if weights == "none":
+        values["weights"] = "none"
+    elif weights is not None:
+        if not Path(weights).is_file():
+            raise DataError(f"there is no weights file {weights}; give a file, or none to train from scratch")
+        channels["pretrained"] = sagemaker.store.link(Path(weights), LOCAL.bucket)
+    backbone = parse_hyperparameters(values).backbone
+    name = name or new_name(backbone)
+    sagemaker.create_training_job(**requests.training_job(name, channels, values, LOCAL))
+    return name
+
+
+def start_endpoint(sagemaker: LocalSageMaker, model: str, name: str | None) -> str:
+    """Start an endpoint for a finished training job or a model folder, and return its name."""
+    require_image_packages()
+    folder = Path(model)
+    if (folder / "kennel.json").is_file():
+        uri = sagemaker.store.link(folder, LOCAL.bucket)
+        name = name or new_name(folder.absolute().name)
+        request = requests.model_from_folder(name, uri, LOCAL)
+    else:
+        uri = _artifact_of(sagemaker, model)
+        name = name or model
+        request = requests.model_from_tarball(name, uri, LOCAL)
+    if name in endpoint_names(sagemaker):
+        raise NameTaken(f"there is an endpoint {name} already; delete it with `kennel delete {name}`, or give --name")
+    _delete_config_and_model(sagemaker, name)  # of an endpoint that went away without them
+    sagemaker.create_model(**request)
+    sagemaker.create_endpoint_config(**requests.endpoint_config(name, name, LOCAL))
+    sagemaker.create_endpoint(**requests.endpoint(name, name))
+    return name
+
+
+def wait_until_in_service(sagemaker: LocalSageMaker, endpoint: str) -> None:
+    """Wait until the endpoint answers. Raises EndpointFailed, with the reason, when it never will."""
+    with contextlib.suppress(WaiterError):  # the description says why
+        sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=endpoint)
+    description = sagemaker.describe_endpoint(EndpointName=endpoint)
+    if description["EndpointStatus"] != "InService":
+        reason = description.get("FailureReason", "")
+        raise EndpointFailed(f"the endpoint {endpoint} is {description['EndpointStatus']}: {reason}")
+
+
+def delete_endpoint(sagemaker: LocalSageMaker, name: str) -> None:
+    """End an endpoint and forget its configuration and its model; the model data and the job stay."""
+    sagemaker.delete_endpoint(EndpointName=name)
+    sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name)
+    _delete_config_and_model(sagemaker, name)
+
+
+def endpoint_names(sagemaker: LocalSageMaker, status: str | None = None) -> list[str]:
+    """Return the names of the endpoints, newest first; only those in `status` if it is given."""
+    wanted = {"StatusEquals": status} if status else {}
+    return [endpoint["EndpointName"] for endpoint in sagemaker.list_endpoints(**wanted)["Endpoints"]]
+
+
+def _delete_config_and_model(sagemaker: LocalSageMaker, name: str) -> None:
+    for delete, key in (
+        (sagemaker.delete_endpoint_config, "EndpointConfigName"),
+        (sagemaker.delete_model, "ModelName"),
+    ):
+        with contextlib.suppress(ClientError):  # not there
+            delete(**{key: name})
+
+
+def _artifact_of(sagemaker: LocalSageMaker, job: str) -> str:
+    """Return where the model of a finished job lies."""
+    try:
+        description = sagemaker.describe_training_job(TrainingJobName=job)
+    except (ClientError, ParamValidationError):
+        raise NoSuchModel(
+            f"{job} is neither a training job here (see `kennel jobs`) nor a folder with a kennel.json in it"
+        ) from None
+    if "ModelArtifacts" not in description:
+        raise NoSuchModel(f"the job {job} is {description['TrainingJobStatus']} and has no model")
+    uri: str = description["ModelArtifacts"]["S3ModelArtifacts"]
+    return uri
+
+
+def new_name(stem: str) -> str:
+    """Return a name for a job or an endpoint that nobody has used: the stem, the time, three random digits."""
+    plain = "".join(c if c.isalnum() and c.isascii() else "-" for c in stem).strip("-") or "kennel"
+    return f"{plain[:30].strip('-')}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)[:3]}"
+
+
+def require_image_packages() -> None:
+    """Raise MissingPackages when only the light client is installed."""
+    missing = [name for name in ("torch", "sagemaker_training", "gunicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackages(
+            f"{', '.join(missing)} is not installed, which jobs on this machine need; "
+            "install it with `make setup`, or pip install '.[image]'"
+        )

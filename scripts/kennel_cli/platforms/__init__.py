@@ -1,0 +1,1 @@
+"""Where jobs and endpoints run; each platform takes the same requests."""

@@ -1,0 +1,102 @@
+"""Lay out `/opt/ml` for a program, as SageMaker does before it starts one (contract A2)."""
+
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kennel.atomic import write_json
+from kennel_cli.platforms.store import LocalStore
+
+
+class LayoutError(Exception):
+    """What the request names is not there, or cannot be had on this machine; the message becomes the FailureReason."""
+
+
+def lay_out_training(tree: Path, request: Mapping[str, Any], store: LocalStore, host: str) -> None:
+    """Make the tree of a training job: configuration files, channels as links, empty output folders.
+
+    `host` is the name under which the program can reach itself.
+    """
+    for folder in ("input/config", "input/data", "model", "output/data", "checkpoints"):
+        (tree / folder).mkdir(parents=True, exist_ok=True)
+    config = tree / "input" / "config"
+    write_json(config / "hyperparameters.json", request.get("HyperParameters", {}))
+    write_json(config / "resourceconfig.json", _resource_config(request["ResourceConfig"], host))
+    write_json(config / "inputdataconfig.json", _input_data_config(request))
+    for channel in request.get("InputDataConfig", []):
+        _link_channel(tree / "input" / "data" / channel["ChannelName"], channel, store)
+
+
+def _resource_config(resources: Mapping[str, Any], host: str) -> dict[str, Any]:
+    """Return the content of `resourceconfig.json` for one machine (contract A2.2)."""
+    if resources.get("InstanceCount", 1) != 1 or "InstanceGroups" in resources:
+        raise LayoutError("a local job runs on one machine; set InstanceCount to 1, without InstanceGroups")
+    instance = resources["InstanceType"]
+    group = {"instance_group_name": "homogeneousCluster", "instance_type": instance, "hosts": [host]}
+    return {
+        "current_host": host,
+        "current_instance_type": instance,
+        "current_group_name": "homogeneousCluster",
+        "hosts": [host],
+        "instance_groups": [group],
+        "network_interface_name": "eth0",
+    }
+
+
+def _input_data_config(request: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the content of `inputdataconfig.json`; a FastFile channel is written as File (contract A2.3)."""
+    default = request["AlgorithmSpecification"]["TrainingInputMode"]
+    config = {}
+    for channel in request.get("InputDataConfig", []):
+        mode = channel.get("InputMode", default)
+        source = channel["DataSource"].get("S3DataSource", {})
+        config[channel["ChannelName"]] = {
+            "TrainingInputMode": "File" if mode == "FastFile" else mode,
+            "S3DistributionType": source.get("S3DataDistributionType", "FullyReplicated"),
+            "RecordWrapperType": channel.get("RecordWrapperType", "None"),
+            **({"ContentType": channel["ContentType"]} if "ContentType" in channel else {}),
+        }
+    return config
+
+
+def _link_channel(folder: Path, channel: Mapping[str, Any], store: LocalStore) -> None:
+    source = channel["DataSource"].get("S3DataSource")
+    if source is None or source["S3DataType"] != "S3Prefix":
+        raise LayoutError(f"channel {channel['ChannelName']}: only S3DataSource with S3Prefix is available locally")
+    data = store.path(source["S3Uri"])
+    if not data.exists():
+        raise LayoutError(f"channel {channel['ChannelName']}: no S3 objects found under {source['S3Uri']} ({data})")
+    if data.is_dir():
+        folder.symlink_to(data.resolve())
+    else:
+        folder.mkdir()
+        (folder / data.name).symlink_to(data.resolve())
+
+
+def lay_out_model(tree: Path, container: Mapping[str, Any], store: LocalStore) -> None:
+    """Make the tree of a hosting container: the model, unpacked from its tar file or linked where it lies."""
+    tree.mkdir(parents=True, exist_ok=True)
+    source = container.get("ModelDataSource", {}).get("S3DataSource", {})
+    uri = source.get("S3Uri") or container.get("ModelDataUrl")
+    if not uri:
+        raise LayoutError(
+            "the model has neither ModelDataUrl nor ModelDataSource; without one there is nothing to serve"
+        )
+    data = store.path(uri)
+    if not data.exists():
+        raise LayoutError(f"could not find model data at {uri} ({data})")
+    if data.is_dir():
+        (tree / "model").symlink_to(data.resolve())
+        return
+    try:
+        with tarfile.open(data) as tar:
+            tar.extractall(tree / "model", filter="data")
+    except tarfile.TarError as error:
+        raise LayoutError(f"{uri} is no readable tar file: {error}") from error
+
+
+def read_failure(tree: Path) -> str:
+    """Return the first 1024 characters of the failure file, or "" (contract A1.5)."""
+    file = tree / "output" / "failure"
+    return file.read_text(encoding="utf-8", errors="replace")[:1024].strip() if file.exists() else ""

@@ -1,0 +1,116 @@
+"""What the player remembers of a job or an endpoint: a folder with its request, its status and its keeper's lock."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kennel.atomic import write_json
+
+
+class Record:
+    """The folder of one training job or endpoint.
+
+    `request.json` is written once, by whoever creates the job; `status.json` by its keeper alone, the process that runs
+    it. The keeper holds a lock as long as it lives, so that a job whose keeper died is told from one that runs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tree = folder / "ml"  # the program's /opt/ml
+        self.log = folder / "log.txt"  # what the program wrote to stdout and stderr
+        self._request = folder / "request.json"
+        self._status = folder / "status.json"
+        self._stop = folder / "stop"
+        self._lock = folder / "keeper.lock"
+
+    @property
+    def name(self) -> str:
+        """The name of the job or endpoint."""
+        return self.folder.name
+
+    def exists(self) -> bool:
+        """Return whether there is such a job or endpoint."""
+        return self._request.exists()
+
+    def create(self, request: Mapping[str, Any], status: Mapping[str, Any], keeper: str) -> None:
+        """Make the folder, in full or not at all, and start its keeper: `python -m keeper FOLDER`, which outlives us.
+
+        Raises FileExistsError when the name is taken.
+        """
+        partial = self.folder.with_name(f".{self.name}.{os.getpid()}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_json(partial / self._request.name, request)
+        write_json(partial / self._status.name, {**status, "CreationTime": now(), "LastModifiedTime": now()})
+        with (partial / self._lock.name).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the lock goes with the open file, which the keeper inherits
+            try:
+                partial.rename(self.folder)
+            except OSError as error:  # a folder that is not empty cannot be replaced
+                shutil.rmtree(partial)
+                raise FileExistsError(f"{self.name} exists already") from error
+            with (self.folder / "keeper.log").open("ab") as log:
+                subprocess.Popen(
+                    [sys.executable, "-m", keeper, str(self.folder)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[lock.fileno()],
+                    start_new_session=True,
+                )
+
+    def request(self) -> dict[str, Any]:
+        """Return the request as it was made."""
+        request: dict[str, Any] = json.loads(self._request.read_text(encoding="utf-8"))
+        return request
+
+    def status(self) -> dict[str, Any]:
+        """Return what the keeper last wrote; the values are those of a describe response, with times as text."""
+        status: dict[str, Any] = json.loads(self._status.read_text(encoding="utf-8"))
+        return status
+
+    def update(self, **values: Any) -> None:
+        """Change members of the status, and note the time."""
+        write_json(self._status, {**self.status(), **values, "LastModifiedTime": now()})
+
+    def ask_to_stop(self) -> None:
+        """Ask the keeper to end the program."""
+        self._stop.touch()
+
+    def is_asked_to_stop(self) -> bool:
+        """Return whether somebody asked."""
+        return self._stop.exists()
+
+    def is_kept(self) -> bool:
+        """Return whether the keeper is alive."""
+        try:
+            with self._lock.open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def remove(self) -> None:
+        """Remove the folder, so that the name is free again."""
+        gone = self.folder.with_name(f".{self.name}.{os.getpid()}.removed")
+        self.folder.rename(gone)
+        shutil.rmtree(gone)
+
+
+def now() -> str:
+    """Return the time as text, in UTC."""
+    return datetime.now(UTC).isoformat()
+
+
+def last_lines(file: Path, count: int) -> str:
+    """Return the last lines of a log."""
+    return "\n".join(file.read_text(errors="replace").splitlines()[-count:]) if file.exists() else ""

@@ -1,0 +1,56 @@
+"""How the image's programs, `train` and `serve`, are started on this machine."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+# what a process on this machine cannot do without; nothing else of the user's environment reaches a job
+_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+
+
+class Program(Protocol):
+    """A started program."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+        ...
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        ...
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        ...
+
+
+class ProcessRunner:
+    """Runs the programs as processes, with `/opt/ml` at a folder of their own."""
+
+    host = "localhost"  # the toolkit looks its hosts up before it runs a script; this one always resolves
+
+    def start(self, program: str, tree: Path, variables: Mapping[str, str], log: Path) -> Program:
+        """Start `train` or `serve` with its `/opt/ml` at `tree`; its output is appended to `log`."""
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        environment |= {"PYTHONUNBUFFERED": "1", "SAGEMAKER_BASE_DIR": str(tree), **variables}
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", f"kennel.container.{program}"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=tree,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - a keeper has no threads
+            )
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send SIGTERM to the program when its keeper dies: nobody would be left to stop it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

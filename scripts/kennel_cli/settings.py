@@ -1,0 +1,35 @@
+"""Whose account, which image, which machines: what a request needs beside the job itself."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker.literals import ProductionVariantInstanceTypeType, TrainingInstanceTypeType
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The values that fill the same fields in every request."""
+
+    role_arn: str
+    bucket: str
+    image: str
+    training_instance: "TrainingInstanceTypeType"
+    endpoint_instance: "ProductionVariantInstanceTypeType"
+
+
+# SageMaker's requests cannot do without these, so a local job carries them too; they name nothing that exists.
+LOCAL = Settings(
+    role_arn="arn:aws:iam::000000000000:role/kennel-local",
+    bucket="kennel-local",
+    image="kennel",
+    training_instance="ml.m5.large",
+    endpoint_instance="ml.m5.large",
+)
+
+
+def kennel_home() -> Path:
+    """Return the folder of local jobs, endpoints, buckets and caches: `KENNEL_HOME`, or `~/.kennel`."""
+    return Path(os.environ.get("KENNEL_HOME") or Path.home() / ".kennel").expanduser().absolute()
