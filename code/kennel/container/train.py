@@ -1,10 +1,10 @@
 """`train` on the image's PATH: process 1 of a training container.
 
-It starts sagemaker-training's own `train`, passes SIGTERM on to it, reaps what it leaves behind, and decides what
-the toolkit gets wrong: the failure file and the exit code (contract A1.5 to A1.10).
+It starts sagemaker-training's own `train`, passes SIGTERM on to it, reaps what it leaves behind, and decides
+what the toolkit gets wrong: the failure file and the exit code (contract A1.5 to A1.10).
 """
 
-import signal  # the handlers come before every other import: a SIGTERM without one is lost in process 1 (contract A1.10)
+import signal  # handlers come before every other import: process 1 loses a SIGTERM that has none (contract A1.10)
 
 _SIGTERM_SEEN: list[int] = []
 if __name__ == "__main__":
