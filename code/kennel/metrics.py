@@ -18,7 +18,7 @@ def metric_line(head: str, values: Mapping[str, float]) -> str:
     for name, value in values.items():
         if not math.isfinite(value):
             raise ValueError(f"metric {name} is {value}, which no tuner can compare")
-    return " ".join([head, *(f"{name}={value:.4f};" for name, value in values.items())])
+    return " ".join([head, *(f"{name}={value:z.4f};" for name, value in values.items())])
 
 
 class MetricDefinition(TypedDict):

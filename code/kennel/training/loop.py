@@ -63,12 +63,8 @@ def fit(module: nn.Module, train: Batches, valid: Batches, hp: Hyperparameters, 
             total_loss = total_loss.to(loss.device) + loss.detach() * len(labels)
             correct = correct.to(loss.device) + (logits.detach().argmax(1) == labels).sum()
         metrics = {"train_loss": total_loss.item() / seen, "train_accuracy": correct.item() / seen}
-        if not math.isfinite(metrics["train_loss"]):
-            raise TrainingError(
-                f"the loss became {metrics['train_loss']} in epoch {epoch}; "
-                f"learning_rate={hp.learning_rate:g} is too high for {hp.optimizer}, try a tenth of it"
-            )
         metrics["valid_loss"], metrics["valid_accuracy"] = evaluate_batches(module, valid)
+        _check_finite(metrics, epoch, hp)
         log.info(metric_line(f"epoch={epoch}", metrics))
         current = BestEpoch(epoch, metrics, module.state_dict())
         if current.beats(best):
@@ -85,9 +81,18 @@ def _best_or_stopped(best: BestEpoch | None, epoch: int) -> BestEpoch:
     return best
 
 
+def _check_finite(metrics: dict[str, float], epoch: int, hp: Hyperparameters) -> None:
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"{name} became {value} in epoch {epoch}; "
+                f"learning_rate={hp.learning_rate:g} is too high for {hp.optimizer}, try a tenth of it"
+            )
+
+
 @torch.inference_mode()
 def evaluate_batches(module: nn.Module, batches: Batches) -> tuple[float, float]:
-    """Return the mean cross-entropy and the accuracy of `module`; raises TrainingError when they are not numbers."""
+    """Return the mean cross-entropy and the accuracy of `module`."""
     module.eval()
     loss, correct, seen = 0.0, 0, 0
     for inputs, labels in batches.epoch(None):
@@ -95,8 +100,6 @@ def evaluate_batches(module: nn.Module, batches: Batches) -> tuple[float, float]
         loss += F.cross_entropy(logits, labels, reduction="sum").item()
         correct += int((logits.argmax(1) == labels).sum())
         seen += len(labels)
-    if not math.isfinite(loss):
-        raise TrainingError(f"the validation loss became {loss}; the learning rate is too high")
     return loss / seen, correct / seen
 
 

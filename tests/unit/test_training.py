@@ -1,0 +1,211 @@
+import csv
+import json
+import logging
+import re
+import threading
+
+import numpy as np
+import pytest
+from conftest import write_colour_images
+
+from kennel.errors import DataError, Stopped, TrainingError, WeightsError
+from kennel.hyperparameters import parse_hyperparameters
+from kennel.model.artifact import load_manifest
+from kennel.training.progress import StopSignal
+from kennel.training.run import Job, run
+
+SMALL = {"backbone": "resnet18", "image_size": "32", "epochs": "2", "batch_size": "8"}
+
+
+@pytest.fixture
+def train(colour_images, resnet18_weights, tmp_path, caplog):
+    """Run a job on the colour images and return the lines of its log."""
+
+    def run_job(data=colour_images, stop=None, name="job", **hyperparameters):
+        caplog.clear()
+        caplog.set_level(logging.INFO, logger="kennel")
+        values = {**SMALL, "weights": str(resnet18_weights), **hyperparameters}
+        job = Job(
+            hyperparameters=parse_hyperparameters(values),
+            channels={"training": data},
+            model_dir=tmp_path / name / "model",
+            output_dir=tmp_path / name / "output",
+            cache_dir=tmp_path / "cache",
+        )
+        run(job, stop or StopSignal())
+        return caplog.messages
+
+    return run_job
+
+
+def metrics(line):
+    return {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+);", line)}
+
+
+@pytest.mark.parametrize("hyperparameters", [{}, {"weights": "none", "learning_rate": "0.005"}, {"unfreeze": "all"}])
+def test_a_job_ends_with_a_model_that_tells_colours_apart(train, tmp_path, hyperparameters):
+    lines = train(epochs="8", **hyperparameters)
+    manifest = load_manifest(tmp_path / "job" / "model")
+    assert manifest.classes == ("blue", "green", "red")
+    assert manifest.metrics["test_accuracy"] == 1.0
+    assert metrics(lines[-1])["test_accuracy"] == 1.0
+
+
+def test_each_epoch_is_one_metrics_line_and_the_kept_one_comes_last(train):
+    lines = train(epochs="3")
+    epochs = [line for line in lines if line.startswith("epoch=")]
+    pattern = r"epoch=\d train_loss=[\d.]+; train_accuracy=[\d.]+; valid_loss=[\d.]+; valid_accuracy=[\d.]+;"
+    assert len(epochs) == 3
+    assert all(re.fullmatch(pattern, line) for line in epochs)
+    last = r"best_epoch=\d; valid_loss=[\d.]+; valid_accuracy=[\d.]+; test_loss=[\d.]+; test_accuracy=[\d.]+;"
+    assert re.fullmatch(last, lines[-1])
+
+
+def test_the_kept_epoch_has_the_highest_valid_accuracy_and_among_those_the_lowest_loss(train, tmp_path):
+    lines = train(epochs="6", learning_rate="0.01")
+    epochs = [metrics(line) for line in lines if line.startswith("epoch=")]
+    best = max(range(6), key=lambda i: (epochs[i]["valid_accuracy"], -epochs[i]["valid_loss"]))
+    assert lines[-1].startswith(f"best_epoch={best + 1};")
+    assert load_manifest(tmp_path / "job" / "model").metrics["valid_loss"] == pytest.approx(
+        epochs[best]["valid_loss"], abs=1e-4
+    )
+
+
+def test_the_same_seed_gives_the_same_metrics_and_another_seed_others(train):
+    def metric_lines(name, seed, **more):
+        return [line for line in train(name=name, seed=seed, **more) if "epoch=" in line]
+
+    assert metric_lines("a", "1") == metric_lines("b", "1")
+    assert metric_lines("a", "1") != metric_lines("c", "2")
+    scratch = {"weights": "none", "epochs": "1"}
+    assert metric_lines("d", "1", **scratch) == metric_lines("e", "1", **scratch)
+
+
+def test_a_second_job_finds_images_and_features_in_the_cache(train):
+    first, second = train(name="a"), train(name="b", learning_rate="0.01")
+    assert sum(line.startswith("progress") for line in first) == 7  # 3 splits, 2 views, valid, test
+    assert not any(line.startswith("progress") for line in second)
+
+
+def test_other_weights_do_not_share_features(train, tmp_path):
+    import torch
+    import torchvision
+
+    torch.manual_seed(99)
+    other = tmp_path / "other.pth"
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), other)
+    train(name="a")
+    lines = train(name="b", weights=str(other))
+    assert [line for line in lines if line.startswith("progress step=features")] != []
+    assert [line for line in lines if line.startswith("progress step=decode")] == []
+
+
+def test_what_the_job_writes_about_the_test_images_is_consistent(train, tmp_path):
+    train(epochs="4")
+    output = tmp_path / "job" / "output"
+    with (output / "test_predictions.csv").open() as file:
+        predictions = list(csv.DictReader(file))
+    assert len(predictions) == 9
+    for row in predictions:
+        probabilities = {name: float(row[f"p({name})"]) for name in ("blue", "green", "red")}
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert max(probabilities, key=probabilities.get) == row["predicted"]
+        assert row["image"].startswith(row["label"] + "/")
+    with (output / "test_confusion.csv").open() as file:
+        confusion = np.array([row[1:] for row in list(csv.reader(file))[1:]], dtype=int)
+    assert confusion.sum() == 9
+    right = sum(row["label"] == row["predicted"] for row in predictions)
+    assert np.trace(confusion) == right
+    assert load_manifest(tmp_path / "job" / "model").metrics["test_accuracy"] == pytest.approx(right / 9)
+    with (output / "test_classes.csv").open() as file:
+        classes = list(csv.DictReader(file))
+    assert [row["class"] for row in classes] == ["blue", "green", "red"]
+    assert sum(int(row["right"]) for row in classes) == right
+
+
+def test_the_artifact_remembers_hyperparameters_and_versions(train, tmp_path):
+    train(learning_rate="0.003")
+    manifest = json.loads((tmp_path / "job" / "model" / "kennel.json").read_text())
+    assert manifest["hyperparameters"]["learning_rate"] == 0.003
+    assert manifest["versions"]["torch"].startswith("2.")
+    assert set(manifest["metrics"]) == {
+        "train_loss",
+        "train_accuracy",
+        "valid_loss",
+        "valid_accuracy",
+        "test_loss",
+        "test_accuracy",
+    }
+
+
+def test_a_few_bad_images_are_skipped_listed_and_said(train, tmp_path):
+    data = write_colour_images(tmp_path / "data", train=20)
+    (data / "train" / "red" / "7.png").write_bytes(b"broken")
+    lines = train(data=data, max_bad_images="0.05")
+    assert "images classes=3; train=59; valid=9; test=9; skipped=1;" in lines
+    listed = (tmp_path / "job" / "output" / "skipped_images.csv").read_text().splitlines()
+    assert listed[1:] == ["train,red/7.png,the bytes are not an image of a known format"]
+
+
+def test_too_many_bad_images_end_the_job(train, tmp_path):
+    data = write_colour_images(tmp_path / "data")
+    (data / "train" / "red" / "7.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"1 of 42 images are unreadable(.|\n)*train/red/7.png"):
+        train(data=data)
+
+
+def test_a_learning_rate_that_breaks_the_loss_is_said(train):
+    with pytest.raises(TrainingError, match=r"_loss became (nan|inf).*learning_rate=10 is too high for sgd"):
+        train(weights="none", optimizer="sgd", learning_rate="10", epochs="5", label_smoothing="0")
+
+
+def test_patience_ends_a_job_that_gets_no_better(train):
+    lines = train(epochs="200", early_stopping_patience="3", learning_rate="0.01")
+    epochs = [line for line in lines if line.startswith("epoch=")]
+    best = int(re.match(r"best_epoch=(\d+);", lines[-1]).group(1))
+    assert len(epochs) == best + 3 < 200
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop", "sgd"])
+@pytest.mark.parametrize("scheduler", ["cosine", "onecycle", "constant"])
+def test_every_optimizer_learns_with_every_scheduler(train, optimizer, scheduler):
+    rate = {"sgd": "0.05", "rmsprop": "0.0001"}.get(optimizer, "0.002")
+    lines = train(optimizer=optimizer, scheduler=scheduler, learning_rate=rate, epochs="4")
+    losses = [metrics(line)["train_loss"] for line in lines if line.startswith("epoch=")]
+    assert losses[-1] < losses[0]
+
+
+def test_a_frozen_backbone_is_saved_as_it_was_loaded(train, tmp_path, resnet18_weights):
+    import torch
+    from safetensors.torch import load_file
+
+    train()
+    saved = load_file(tmp_path / "job" / "model" / "model.safetensors")
+    given = torch.load(resnet18_weights, weights_only=True)
+    for name, tensor in given.items():
+        if not name.startswith("fc."):
+            assert torch.equal(saved[f"backbone.{name}"], tensor), name
+
+
+def test_missing_pretrained_weights_are_said_with_the_remedies(train):
+    with pytest.raises(WeightsError, match=r"channel `pretrained`, or its path as `weights`, or weights=none"):
+        train(weights="pretrained")
+
+
+def test_a_stop_before_the_first_epoch_says_what_was_going_on_and_keeps_the_cache(train, tmp_path):
+    stop = StopSignal()
+    stop.set()
+    with pytest.raises(Stopped, match="while working on decode of train"):
+        train(stop=stop)
+    assert not (tmp_path / "job" / "model").exists()
+
+
+def test_a_stop_while_the_head_trains_keeps_the_best_epoch(train, tmp_path):
+    stop = StopSignal()
+    train(name="warm")
+    timer = threading.Timer(1.0, stop.set)
+    timer.start()
+    lines = train(stop=stop, epochs="1000")
+    assert lines[-2].startswith("stopped on request")
+    assert re.fullmatch(r"best_epoch=\d+; valid_loss=[\d.]+; valid_accuracy=[\d.]+;", lines[-1])
+    assert load_manifest(tmp_path / "job" / "model").metrics["valid_accuracy"] > 0
