@@ -1,44 +1,13 @@
-"""What tests are made of: real images, real weights, real model folders, all small."""
+"""Fixtures that all tests share."""
 
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torchvision
-from PIL import Image
 
-from kennel.images.preprocess import Preprocessing
-from kennel.model.artifact import Manifest, save_artifact
-
-COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
-
-
-def write_colour_images(folder: Path, train: int = 8, valid: int = 3, test: int = 3, side: int = 48) -> Path:
-    """Write a data set of three classes that any network can tell apart: noisy squares of one colour."""
-    noise = np.random.default_rng(0)
-    for split, count in (("train", train), ("valid", valid), ("test", test)):
-        for name, colour in COLOURS.items():
-            (folder / split / name).mkdir(parents=True, exist_ok=True)
-            for number in range(count):
-                pixels = np.clip(np.array(colour) + noise.normal(0, 25, (side, side, 3)), 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / split / name / f"{number}.png")
-    return folder
-
-
-def save_random_model(folder: Path, backbone: str = "resnet18", image_size: int = 32, classes: int = 3) -> Path:
-    """Save a model folder with random weights: as good as a trained one for everything but its answers."""
-    torch.manual_seed(0)
-    manifest = Manifest(
-        classes=tuple(sorted(COLOURS))[:classes] if classes <= 3 else tuple(f"class {i:03}" for i in range(classes)),
-        backbone=backbone,
-        fc_units=16,
-        dropout=0.1,
-        preprocessing=Preprocessing.for_size(image_size),
-    )
-    save_artifact(folder, manifest.new_classifier(), manifest)
-    return folder
+from tests.samples import save_random_model, write_colour_images
 
 
 @pytest.fixture(scope="session")

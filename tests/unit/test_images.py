@@ -3,7 +3,6 @@ import os
 
 import numpy as np
 import pytest
-from conftest import write_colour_images
 from PIL import Image
 from torchvision import transforms
 
@@ -14,6 +13,7 @@ from kennel.images.decode import decode_image
 from kennel.images.index import index_images
 from kennel.images.pack import check_skipped, pack_images
 from kennel.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from tests.samples import write_colour_images
 
 
 def to_bytes(image, kind="PNG", **options):

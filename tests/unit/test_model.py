@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import save_random_model
 from safetensors.torch import save_file
 
 from kennel.engines import TorchEngine
@@ -17,6 +16,7 @@ from kennel.images.preprocess import Preprocessing
 from kennel.model.artifact import Manifest, load_artifact, load_manifest, save_artifact
 from kennel.model.backbones import build_backbone, count_features, load_weights, weights_fingerprint
 from kennel.model.classifier import Classifier
+from tests.samples import save_random_model
 
 CLASSIFIERS = {
     "resnet18": ("fc", 512),

@@ -28,6 +28,7 @@ from kennel.container.failure import reason_from_stderr, write_failure
 from kennel.errors import ContractError, KennelError
 
 GRACE = 110.0  # seconds from SIGTERM until we end the work ourselves; SageMaker sends SIGKILL after 120 (contract A1.9)
+REAPING = 2.0  # seconds for the last processes to end after SIGKILL
 EXIT_STOPPED = 128 + signal.SIGTERM  # 143: ended by SIGTERM without a model
 _STDERR_KEPT = 65536  # characters of the end of stderr in which the reason of a failure is looked for
 _PR_SET_CHILD_SUBREAPER = 36  # from linux/prctl.h: orphans come to us even when we are not process 1
@@ -103,7 +104,8 @@ def _run_toolkit(environment: dict[str, str]) -> tuple[int, str]:
     pump.start()
     code = _wait(child.pid)
     _signal_group(child.pid, signal.SIGKILL)  # what the work left running in the background
-    pump.join(timeout=2)
+    _reap_orphans()
+    pump.join(timeout=REAPING)
     return code, tail.decode("utf-8", "replace")
 
 
@@ -129,6 +131,15 @@ def _wait(child: int) -> int:
             return os.waitstatus_to_exitcode(status)
         if pid == 0:
             time.sleep(0.05)
+
+
+def _reap_orphans() -> None:
+    """Reap what the work left behind; what lives on in a session of its own is left alone when the time is over."""
+    deadline = time.monotonic() + REAPING
+    with contextlib.suppress(ChildProcessError):  # there is none left
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.01)
 
 
 def _signal_group(group: int, number: int) -> None:

@@ -1,0 +1,181 @@
+"""A box to run the real `train` and `serve` in, with an `/opt/ml` that each test fills as it likes."""
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from kennel_cli.platforms.runners import Program
+
+TRAINING_LIMIT = 120  # seconds that any job of these tests may take
+SMALL_JOB = {"backbone": "resnet18", "image_size": "32", "epochs": "1", "batch_size": "8"}
+
+
+@dataclass
+class Box:
+    """One container's `/opt/ml`, and the program in it."""
+
+    runner: Any
+    folder: Path
+    variables: dict[str, str] = field(default_factory=dict)
+    program: Program | None = None
+
+    @property
+    def tree(self) -> Path:
+        return self.folder / "ml"
+
+    @property
+    def log(self) -> str:
+        file = self.folder / "log.txt"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    @property
+    def failure(self) -> str:
+        file = self.tree / "output" / "failure"
+        return file.read_text() if file.exists() else ""
+
+    def config(self, name: str, value: Any) -> None:
+        """Write a file of /opt/ml/input/config: JSON, or a text as it is."""
+        file = self.tree / "input" / "config" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(value if isinstance(value, str) else json.dumps(value))
+
+    def prepare(self, hyperparameters: Mapping[str, str], **channels: Path) -> None:
+        """Write what SageMaker writes before it starts a training container."""
+        self.config("hyperparameters.json", hyperparameters)
+        host = self.runner.host
+        group = {"instance_group_name": "homogeneousCluster", "instance_type": "ml.m5.large", "hosts": [host]}
+        self.config(
+            "resourceconfig.json",
+            {
+                "current_host": host,
+                "current_instance_type": "ml.m5.large",
+                "current_group_name": "homogeneousCluster",
+                "hosts": [host],
+                "instance_groups": [group],
+                "network_interface_name": "eth0",
+            },
+        )
+        channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+        self.config("inputdataconfig.json", dict.fromkeys(channels, channel))
+        self.link(**channels)
+
+    def link(self, **channels: Path) -> None:
+        for name, source in channels.items():
+            place = self.tree / "input" / "data" / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                place.symlink_to(source)
+            else:
+                place.mkdir()
+                (place / source.name).symlink_to(source)
+
+    def submit(self, script: str, name: str = "script.py", **hyperparameters: str) -> None:
+        """Prepare a job that runs a script of the user's, as the SDK submits one."""
+        source = self.tree / "input" / "data" / "code"
+        source.mkdir(parents=True)
+        (source / name).write_text(script)
+        directory = "/opt/ml/input/data/code" if self.runner.host != "localhost" else str(source)
+        submitted = {"sagemaker_program": name, "sagemaker_submit_directory": directory}
+        self.prepare({**submitted, **hyperparameters})
+
+    def start(self, program: str) -> None:
+        self.tree.mkdir(parents=True, exist_ok=True)
+        self.program = self.runner.start(program, self.tree, self.variables, self.folder / "log.txt")
+
+    def train(self) -> int:
+        """Run `train` to its end and return its exit code."""
+        self.start("train")
+        return self.wait(TRAINING_LIMIT)
+
+    def wait(self, limit: float) -> int:
+        """Wait for the end of the program and return its exit code; fails the test when it takes longer."""
+        assert self.program is not None
+        deadline = time.monotonic() + limit
+        while (code := self.program.poll()) is None:
+            if time.monotonic() > deadline:
+                pytest.fail(f"still running after {limit} s; its log:\n{self.log}")
+            time.sleep(0.02)
+        return code
+
+    def wait_for(self, text: str, limit: float = TRAINING_LIMIT) -> None:
+        """Wait until the log holds `text`."""
+        deadline = time.monotonic() + limit
+        while text not in self.log:
+            assert self.program is not None
+            if self.program.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"never saw {text!r} in the log:\n{self.log}")
+            time.sleep(0.02)
+
+    def stop(self, limit: float) -> int:
+        """Send SIGTERM, as SageMaker stops a job, and return the exit code."""
+        assert self.program is not None
+        self.program.terminate()
+        return self.wait(limit)
+
+
+class Server:
+    """A running `serve`, over HTTP."""
+
+    def __init__(self, box: Box, port: int) -> None:
+        self.box = box
+        self.address = f"http://127.0.0.1:{port}"
+        self._pool = urllib3.PoolManager(maxsize=200, retries=False, timeout=120)
+
+    def ping(self, timeout: float = 2.0) -> urllib3.BaseHTTPResponse:
+        return self._pool.request("GET", f"{self.address}/ping", timeout=timeout)
+
+    def post(self, body: Any, content_type: str | None = None, accept: str | None = None, **headers: str) -> Any:
+        given = {"Content-Type": content_type, "Accept": accept, **headers}
+        sent = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
+        return self._pool.request("POST", f"{self.address}/invocations", body=body, headers=sent)
+
+    def get(self, path: str, method: str = "GET") -> Any:
+        return self._pool.request(method, self.address + path)
+
+    def wait_until_ready(self, limit: float = 60) -> "Server":
+        deadline = time.monotonic() + limit
+        while True:
+            try:
+                if self.ping().status == 200:
+                    return self
+            except urllib3.exceptions.HTTPError:
+                pass
+            if self.box.program is None or self.box.program.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"the server is not up:\n{self.box.log}")
+            time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_server(runner: Any, folder: Path, model: Path, **variables: str) -> Server:
+    """Start `serve` on a model folder; wait for it with `wait_until_ready`."""
+    box = Box(runner, folder)
+    box.tree.mkdir(parents=True)
+    (box.tree / "model").symlink_to(model)
+    port = free_port()
+    box.variables = {"SAGEMAKER_BIND_TO_PORT": str(port), **variables}
+    box.start("serve")
+    return Server(box, port)
+
+
+def end(server: Server) -> None:
+    program = server.box.program
+    assert program is not None
+    if program.poll() is None:
+        program.terminate()
+        server.box.wait(40)
+
+
+SIGTERM_WITHOUT_MODEL = 128 + signal.SIGTERM
