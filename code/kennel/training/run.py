@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from kennel.cache import Cache
@@ -144,7 +143,7 @@ def _fit_head(
     best = fit(
         classifier.head.to(device),
         FeatureBatches(train, images["train"].labels, hp.batch_size, device),
-        FeatureBatches([np.asarray(valid)], images["valid"].labels, hp.batch_size, device),
+        FeatureBatches([valid], images["valid"].labels, hp.batch_size, device),
         hp,
         stop,
     )
