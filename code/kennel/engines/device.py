@@ -18,6 +18,7 @@ def pick_device() -> torch.device:
     except RuntimeError as error:
         log.warning("the GPU cannot be used, going on on the CPU: %s", str(error).splitlines()[0])
         return torch.device("cpu")
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32: what a GPU measures is what a CPU serves
     return torch.device("cuda")
 
 
