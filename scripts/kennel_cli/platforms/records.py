@@ -28,6 +28,7 @@ class Record:
         self._request = folder / "request.json"
         self._status = folder / "status.json"
         self._stop = folder / "stop"
+        self._runner = folder / "runner.json"
         self._lock = folder / "keeper.lock"
 
     @property
@@ -39,9 +40,10 @@ class Record:
         """Return whether there is such a job or endpoint."""
         return self._request.exists()
 
-    def create(self, request: Mapping[str, Any], status: Mapping[str, Any], keeper: str) -> None:
+    def create(self, request: Mapping[str, Any], status: Mapping[str, Any], keeper: str, runner: str) -> None:
         """Make the folder, in full or not at all, and start its keeper: `python -m keeper FOLDER`, which outlives us.
 
+        The keeper starts the program with `runner`, a name that `choose_runner` knows.
         Raises FileExistsError when the name is taken.
         """
         partial = self.folder.with_name(f".{self.name}.{os.getpid()}.partial")
@@ -49,6 +51,7 @@ class Record:
         partial.mkdir(parents=True)
         write_json(partial / self._request.name, request)
         write_json(partial / self._status.name, {**status, "CreationTime": now(), "LastModifiedTime": now()})
+        write_json(partial / self._runner.name, {"runner": runner})
         with (partial / self._lock.name).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the lock goes with the open file, which the keeper inherits
             try:
@@ -70,6 +73,11 @@ class Record:
         """Return the request as it was made."""
         request: dict[str, Any] = json.loads(self._request.read_text(encoding="utf-8"))
         return request
+
+    def runner(self) -> str:
+        """Return the name of the runner that it was made for."""
+        runner: str = json.loads(self._runner.read_text(encoding="utf-8"))["runner"]
+        return runner
 
     def status(self) -> dict[str, Any]:
         """Return what the keeper last wrote; the values are those of a describe response, with times as text."""
