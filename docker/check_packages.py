@@ -40,8 +40,8 @@ IMPORTED = (
     "typer",
 )
 FROM_THE_DRIVER = ("libcuda.so.1", "libnvidia-ml.so.1")  # the host mounts them into the container
-# optional transports of NVSHMEM and GPUDirect, loaded by name where such a network card is
-FROM_THE_NETWORK_CARD = ("libmlx5.so.1", "libibverbs.so.1", "libfabric.so.1", "librdmacm.so.1", "libpmix.so.2")
+# for MPI and for network cards that reach into GPUs: loaded by name, where the libraries of such a card are
+PLUGINS = ("nvshmem_*.so*", "libcufile_rdma.so*")
 
 
 def main() -> None:
@@ -66,9 +66,8 @@ def check_imports() -> None:
 def check_libraries() -> None:
     """Look for the libraries that each library of torch and CUDA is linked with."""
     packages = Path(sysconfig.get_path("purelib"))
-    libraries = [
-        file for package in ("torch", "torchvision", "nvidia") for file in packages.glob(f"{package}/**/*.so*")
-    ]
+    found = (file for package in ("torch", "torchvision", "nvidia") for file in packages.glob(f"{package}/**/*.so*"))
+    libraries = [file for file in found if not any(file.match(name) for name in PLUGINS)]
     if len(libraries) < 20:
         sys.exit(f"only {len(libraries)} libraries below {packages}; this check looks in the wrong place")
     # libraries find each other by torch's own run path, or because torch has loaded them before
@@ -79,7 +78,7 @@ def check_libraries() -> None:
         answer = subprocess.run(["ldd", str(file)], env=environment, capture_output=True, text=True, check=False)
         for line in answer.stdout.splitlines():
             name = line.split()[0]
-            if "not found" in line and name not in FROM_THE_DRIVER + FROM_THE_NETWORK_CARD:
+            if "not found" in line and name not in FROM_THE_DRIVER:
                 missing.add(f"{file.relative_to(packages)} needs {name}")
     if missing:
         sys.exit("libraries are missing:\n" + "\n".join(sorted(missing)))

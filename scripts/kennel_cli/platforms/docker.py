@@ -147,7 +147,7 @@ def require_image(image: str) -> None:
 
 
 def _linked(tree: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield what links in the tree lead to outside it: the place here, and where the link looks for it in the container.
+    """Yield what the links in the tree lead to: its place here, and where the link looks for it in the container.
 
     The links themselves stay in the mounted tree, so they have to find the same path inside.
     """
