@@ -1,5 +1,6 @@
 """The command `kennel`."""
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable
@@ -16,14 +17,15 @@ from rich.table import Table
 import kennel
 from kennel.errors import KennelError
 from kennel.hyperparameters import DECLARATIONS
-from kennel_cli import dataset, local_jobs
+from kennel_cli import dataset, local_jobs, registry
 from kennel_cli.demo import run_demo
 from kennel_cli.follow import follow_training
 from kennel_cli.platforms import choice
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
-from kennel_cli.settings import kennel_home
+from kennel_cli.settings import LOCAL, kennel_home
+from kennel_cli.smoke import run_smoke
 
 
 class Place(StrEnum):
@@ -238,6 +240,24 @@ def demo(
 ) -> None:
     """Train, serve and predict on real images, from one end to the other."""
     run_demo(kennel_home(), data, weights, backbone, console)
+
+
+@app.command()
+def smoke() -> None:
+    """Train, serve and predict once in containers of the image; a tick a line."""
+    run_smoke(console)
+
+
+@app.command()
+def push(
+    repository: Annotated[str, typer.Option(envvar="KENNEL_REPOSITORY", help="in Amazon ECR")] = "kennel",
+    region: Annotated[str | None, typer.Option(envvar="AWS_REGION", help="your AWS profile's unless given")] = None,
+    source: Annotated[Path, typer.Option(help="the checkout that the image was built from")] = Path(),
+) -> None:
+    """Push the image to Amazon ECR and print the URI that jobs should name."""
+    errors = Console(stderr=True)
+    say = functools.partial(errors.print, markup=False, highlight=False, soft_wrap=True)
+    print(registry.push(LOCAL.image, repository, region, source, say))
 
 
 def _only_endpoint(sagemaker: LocalSageMaker) -> str:

@@ -15,7 +15,6 @@ from kennel_cli.platforms.opt_ml import LayoutError, lay_out_model
 from kennel_cli.platforms.records import Record, last_lines
 from kennel_cli.platforms.runners import Program
 from kennel_cli.platforms.store import LocalStore
-from kennel_cli.settings import kennel_home
 
 STARTUP_TIMEOUT = 480  # seconds until /ping must answer 200, unless the request says otherwise (contract C1.5)
 PING_TIMEOUT = 2  # seconds (contract C1.4)
@@ -85,7 +84,7 @@ def main() -> None:
     """Keep the endpoint in the folder that the command line names; whatever happens, its status says how it ended."""
     record = Record(Path(sys.argv[1]))
     try:
-        keep(record, kennel_home())
+        keep(record, record.home)
     except Exception as error:
         logging.exception("the keeper failed")
         reason: Any = f"{type(error).__name__}: {error}; see {record.folder / 'keeper.log'}"

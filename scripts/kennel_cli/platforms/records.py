@@ -36,6 +36,11 @@ class Record:
         """The name of the job or endpoint."""
         return self.folder.name
 
+    @property
+    def home(self) -> Path:
+        """The folder of the LocalSageMaker that made it."""
+        return self.folder.parents[1]
+
     def exists(self) -> bool:
         """Return whether there is such a job or endpoint."""
         return self._request.exists()

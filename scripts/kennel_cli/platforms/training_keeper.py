@@ -13,7 +13,6 @@ from kennel_cli.platforms.opt_ml import LayoutError, lay_out_training, read_fail
 from kennel_cli.platforms.records import Record, last_lines, now
 from kennel_cli.platforms.runners import Program
 from kennel_cli.platforms.store import LocalStore
-from kennel_cli.settings import kennel_home
 
 STOP_GRACE = 120  # seconds between SIGTERM and SIGKILL (contract A1.9)
 POLL = 0.1  # seconds between two looks at the program
@@ -108,7 +107,7 @@ def main() -> None:
     """Keep the job in the folder that the command line names; whatever happens, its status says how it ended."""
     record = Record(Path(sys.argv[1]))
     try:
-        keep(record, kennel_home())
+        keep(record, record.home)
     except Exception as error:
         logging.exception("the keeper failed")
         reason = f"InternalServerError: {type(error).__name__}: {error}; see {record.folder / 'keeper.log'}"
