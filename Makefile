@@ -48,8 +48,8 @@ sbom: setup ## write build/sbom.json: CycloneDX of the image's Python packages
 	@$(bin)/cyclonedx-py requirements --output-reproducible --output-format JSON --output-file build/sbom.json build/packages.txt
 	@echo "sbom: build/sbom.json names $$(wc -l <build/packages.txt) packages of $(image)"
 
-audit: setup ## look the locks' packages up in the database of known vulnerabilities (needs pypi.org or api.osv.dev)
-	@$(bin)/pip-audit --disable-pip --no-deps --requirement docker/requirements.txt
+audit: setup ## look up the image's packages in the public database of known vulnerabilities (needs a network)
+	@$(bin)/pip-audit --strict --disable-pip --no-deps --requirement docker/requirements.txt
 
 lock: setup ## pin the newest versions that docker/requirements.in and tests/requirements.in allow
 	@$(bin)/uv pip compile --quiet --upgrade --no-header --python-version 3.11 docker/requirements.in -o docker/requirements.txt

@@ -1,5 +1,6 @@
 """The command `kennel`."""
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from botocore.exceptions import ClientError, ParamValidationError
+from botocore.exceptions import ClientError, ParamValidationError, WaiterError
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
@@ -164,7 +165,8 @@ def stop(name: Annotated[str, typer.Argument(help="a running training job")]) ->
     """Stop a training job; the best model so far is kept."""
     sagemaker = LocalSageMaker(kennel_home())
     sagemaker.stop_training_job(TrainingJobName=name)
-    sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=name)
+    with contextlib.suppress(WaiterError):  # the job has failed before it could be stopped; its description says why
+        sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=name)
     _print_end(sagemaker, sagemaker.describe_training_job(TrainingJobName=name))
 
 

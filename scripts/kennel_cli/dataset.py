@@ -12,7 +12,7 @@ from kennel.atomic import write_text
 from kennel.errors import DataError
 
 DOG_IMAGES_URL = "https://s3-us-west-1.amazonaws.com/udacity-aind/dog-project/dogImages.zip"  # 133 breeds, 1.1 GB
-_PIECE = 2**20  # bytes read at a time
+_PIECE = 2**16  # bytes read at a time, and the most that a broken connection loses
 
 Progress = Callable[[int, int], None]  # called with the bytes done and the bytes in all (0 while unknown)
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from kennel.hyperparameters import parse_hyperparameters
+from kennel.hyperparameters import DECLARATIONS
 from kennel_cli.platforms.local import LocalSageMaker
 
 RUNNING = ("InProgress", "Stopping")
@@ -23,7 +23,9 @@ def follow_training(sagemaker: LocalSageMaker, name: str, console: Console) -> d
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         request = sagemaker.describe_training_job(TrainingJobName=name)
-        screen = _Screen(progress, console, parse_hyperparameters(request.get("HyperParameters", {})).epochs)
+        epochs = request.get("HyperParameters", {}).get("epochs", "")
+        total = int(epochs) if epochs.isdecimal() else DECLARATIONS["epochs"].default
+        screen = _Screen(progress, console, total)
         for line in _lines(sagemaker, name):
             screen.show(line)
     return sagemaker.describe_training_job(TrainingJobName=name)

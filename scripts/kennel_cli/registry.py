@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 
 import kennel
 from kennel.errors import KennelError
-from kennel_cli.platforms.docker import require_image
+from kennel_cli.platforms.docker import require_image, run_docker
 
 KEPT = 20  # images that the lifecycle policy leaves in the repository
 LIFECYCLE = {
@@ -78,7 +78,7 @@ def image_tag(source: Path) -> str:
 def check_revision(image: str, source: Path) -> None:
     """Raise PushError unless the image says that it was built from the commit in `source`."""
     commit = _git(source, "rev-parse", "HEAD")
-    labels = json.loads(_docker("image", "inspect", "--format", "{{json .Config.Labels}}", image)) or {}
+    labels = json.loads(run_docker("image", "inspect", "--format", "{{json .Config.Labels}}", image)) or {}
     built = labels.get(_REVISION, "")
     if built != commit:
         raise PushError(f"{image} was built from {built or 'no known commit'}, not from {commit}; run `make build`")
@@ -133,12 +133,12 @@ def ecr_login(ecr: Any) -> Login:
 
 def push_image(image: str, target: str, login: Login, say: Say) -> str:
     """Log in, push `image` as `target` (`registry/repository:tag`), and return its URI with its digest."""
-    _docker("login", "--username", login.user, "--password-stdin", login.registry, stdin=login.password)
-    _docker("tag", image, target)
+    run_docker("login", "--username", login.user, "--password-stdin", login.registry, stdin=login.password)
+    run_docker("tag", image, target)
     say(f"pushing {target}")
-    _docker("push", "--quiet", target)
+    run_docker("push", "--quiet", target)
     address = target.rpartition(":")[0]
-    digests = json.loads(_docker("image", "inspect", "--format", "{{json .RepoDigests}}", target))
+    digests = json.loads(run_docker("image", "inspect", "--format", "{{json .RepoDigests}}", target))
     uris = [uri for uri in digests if uri.startswith(f"{address}@")]
     if not uris:
         raise PushError(f"the engine does not tell the digest of {target} after the push; it knows {digests}")
@@ -168,10 +168,3 @@ def _git(source: Path, *arguments: str) -> str:
     if answer.returncode != 0:
         raise PushError(f"the tag names a commit, and {source} has none: {answer.stderr.strip()}")
     return answer.stdout.rstrip()
-
-
-def _docker(*arguments: str, stdin: str | None = None) -> str:
-    answer = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
-        raise PushError(f"docker {arguments[0]} failed: {answer.stderr.strip()}")
-    return answer.stdout

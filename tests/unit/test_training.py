@@ -2,7 +2,6 @@ import csv
 import json
 import logging
 import re
-import threading
 
 import numpy as np
 import pytest
@@ -31,6 +30,7 @@ def train(colour_images, resnet18_weights, tmp_path, caplog):
             model_dir=tmp_path / name / "model",
             output_dir=tmp_path / name / "output",
             cache_dir=tmp_path / "cache",
+            weights_dir=tmp_path / "no weights",
         )
         run(job, stop or StopSignal())
         return caplog.messages
@@ -202,10 +202,19 @@ def test_a_stop_before_the_first_epoch_says_what_was_going_on_and_keeps_the_cach
 
 def test_a_stop_while_the_head_trains_keeps_the_best_epoch(train, tmp_path):
     stop = StopSignal()
-    train(name="warm")
-    timer = threading.Timer(1.0, stop.set)
-    timer.start()
-    lines = train(stop=stop, epochs="1000")
+
+    class StopAtEpoch5(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith("epoch=5 "):
+                stop.set()
+
+    handler = StopAtEpoch5()
+    logging.getLogger("kennel").addHandler(handler)
+    try:
+        lines = train(stop=stop, epochs="1000")
+    finally:
+        logging.getLogger("kennel").removeHandler(handler)
+    assert sum(line.startswith("epoch=") for line in lines) == 5
     assert lines[-2].startswith("stopped on request")
     assert re.fullmatch(r"best_epoch=\d+; valid_loss=[\d.]+; valid_accuracy=[\d.]+;", lines[-1])
     assert load_manifest(tmp_path / "job" / "model").metrics["valid_accuracy"] > 0

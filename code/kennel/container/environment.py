@@ -16,6 +16,7 @@ BIND_TO_PORT = "SAGEMAKER_BIND_TO_PORT"  # contract C1.3, C3.4
 DEFAULT_ACCEPT = "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"  # contract C2.1
 MAX_PAYLOAD = "SAGEMAKER_MAX_PAYLOAD_IN_MB"  # contract C2.1
 SERVER_TIMEOUT = "SAGEMAKER_MODEL_SERVER_TIMEOUT"  # seconds (contract C2.1)
+WEIGHTS_DIR = "KENNEL_WEIGHTS"  # pretrained weights that the image brings, one file a backbone
 CACHE_DIR = "KENNEL_CACHE"  # packed images and features; the job's scratch space unless set
 
 
@@ -83,6 +84,7 @@ class TrainingEnvironment:
     hyperparameters: Mapping[str, Any]  # as they came: strings, plain or JSON-encoded
     channels: Mapping[str, Path]  # channel name to folder
     cache_dir: Path
+    weights_dir: Path  # there or not
 
     @classmethod
     def read(cls) -> "TrainingEnvironment":
@@ -100,6 +102,7 @@ class TrainingEnvironment:
             hyperparameters=read_json_object(tree.config / "hyperparameters.json"),
             channels={name: tree.data / name for name in channels},
             cache_dir=Path(variable(CACHE_DIR, "/tmp/kennel-cache")),
+            weights_dir=Path(variable(WEIGHTS_DIR, "/opt/weights")),
         )
 
 

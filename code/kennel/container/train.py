@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from typing import Any
 
 from kennel.atomic import write_json
@@ -41,10 +42,12 @@ def main() -> int:
     try:
         tree.failure.unlink(missing_ok=True)  # of an earlier attempt in the same tree
         supply_config_files(tree)
-        environment = toolkit_environment()
+        code, stderr = _run_toolkit(toolkit_environment())
     except KennelError as error:
         return _fail(tree, str(error), 1)
-    code, stderr = _run_toolkit(environment)
+    except Exception as error:  # noqa: BLE001 - it is in the log in full, and the job must say why it failed
+        traceback.print_exc()
+        return _fail(tree, f"{type(error).__name__}: {error}", 1)
     if code == 0:
         return 0
     reason = _failure_reason(tree, code, stderr)
@@ -112,7 +115,8 @@ def _run_toolkit(environment: dict[str, str]) -> tuple[int, str]:
 def _pump(source: int, tail: bytearray) -> None:
     """Pass stderr on as it comes, and remember its end."""
     while chunk := os.read(source, 65536):
-        os.write(2, chunk)
+        sys.stderr.buffer.write(chunk)
+        sys.stderr.buffer.flush()
         tail += chunk
         del tail[:-_STDERR_KEPT]
 

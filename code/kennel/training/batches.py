@@ -59,12 +59,16 @@ class FeatureBatches(_Shuffled):
     def __init__(
         self, features: list[NDArray[np.float32]], labels: NDArray[np.int64], batch_size: int, device: torch.device
     ) -> None:
-        """`features` holds one array (N, features) a view."""
+        """`features` holds one array (N, features) a view, which may be memory-mapped: batches are read from it."""
         super().__init__(labels, len(features), batch_size, device)
-        self._features = torch.from_numpy(np.stack(features))
+        self._features = features
 
     def _inputs(self, rows: Tensor, views: Tensor) -> Tensor:
-        return self._features[views, rows]
+        inputs = np.empty((len(rows), self._features[0].shape[1]), np.float32)
+        for view, features in enumerate(self._features):
+            chosen = (views == view).numpy()
+            inputs[chosen] = features[rows.numpy()[chosen]]
+        return torch.from_numpy(inputs)
 
 
 class ImageBatches(_Shuffled):

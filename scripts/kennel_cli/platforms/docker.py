@@ -62,7 +62,7 @@ class DockerRunner:
             command += ["--gpus", "all"]
         for variable, value in variables.items():
             command += ["--env", f"{variable}={value}"]
-        _docker(*command[1:], *self._options, self._image, program)
+        run_docker(*command[1:], *self._options, self._image, program)
         return Container(name, self._image, owned, log)
 
 
@@ -105,7 +105,7 @@ class Container:
     def _signal(self, signal: str) -> None:
         deadline = time.monotonic() + _STARTING
         while self._client.poll() is None:
-            answer = _run("kill", "--signal", signal, self._name)
+            answer = _ask_docker("kill", "--signal", signal, self._name)
             if answer.returncode == 0:
                 return
             if time.monotonic() > deadline:
@@ -114,13 +114,13 @@ class Container:
 
     def _finish(self) -> int:
         """Say why it was killed if nobody here did it, give its files to the user, remove it; return its exit code."""
-        state = json.loads(_docker("inspect", "--format", "{{json .State}}", self._name))
-        limit = int(_docker("inspect", "--format", "{{.HostConfig.Memory}}", self._name))
+        state = json.loads(run_docker("inspect", "--format", "{{json .State}}", self._name))
+        limit = int(run_docker("inspect", "--format", "{{.HostConfig.Memory}}", self._name))
         code = int(state["ExitCode"])
         if code == _KILLED and not self._killed:
             with self._log.open("a", encoding="utf-8") as log:
                 log.write(_why_killed(bool(state["OOMKilled"]), limit) + "\n")
-        _docker("rm", "--force", self._name)
+        run_docker("rm", "--force", self._name)
         self._give_back()
         return code
 
@@ -132,18 +132,33 @@ class Container:
         mounts = [argument for folder in folders for argument in ("--volume", f"{folder}:{folder}")]
         owner = f"{os.getuid()}:{os.getgid()}"
         command = ["chown", "--recursive", "--no-dereference", owner, *folders]
-        _docker("run", "--rm", "--network", "none", *mounts, "--entrypoint", command[0], self._image, *command[1:])
+        run_docker("run", "--rm", "--network", "none", *mounts, "--entrypoint", command[0], self._image, *command[1:])
 
 
 def require_image(image: str) -> None:
     """Raise DockerError, with the remedy, unless a Docker engine answers and has `image`."""
-    answer = _run("image", "inspect", "--format", "{{.Id}}", image)
+    answer = _ask_docker("image", "inspect", "--format", "{{.Id}}", image)
     if answer.returncode == 0:
         return
     if "no such image" in answer.stderr.lower():
         raise DockerError(f"the Docker engine has no image {image}; make it with `make build`")
     reason = answer.stderr.strip().splitlines()[-1] if answer.stderr.strip() else f"exit code {answer.returncode}"
     raise DockerError(f"no Docker engine answers ({reason}); start one, or run the job with --on local")
+
+
+def run_docker(*arguments: str, stdin: str | None = None) -> str:
+    """Run a docker command and return what it prints. Raises DockerError with the engine's own words."""
+    answer = _ask_docker(*arguments, stdin=stdin)
+    if answer.returncode != 0:
+        raise DockerError(f"docker {arguments[0]} failed: {answer.stderr.strip()}")
+    return answer.stdout
+
+
+def _ask_docker(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["docker", *arguments], input=stdin, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise DockerError("there is no `docker` command; install Docker, or run the job with --on local") from None
 
 
 def _linked(tree: Path) -> Iterator[tuple[Path, Path]]:
@@ -170,19 +185,4 @@ def _why_killed(out_of_memory: bool, limit: int) -> str:
 @functools.cache
 def _is_rootless() -> bool:
     """Return whether root in a container is the user outside."""
-    return "name=rootless" in _docker("info", "--format", "{{json .SecurityOptions}}")
-
-
-def _docker(*arguments: str) -> str:
-    """Run a docker command and return what it prints. Raises DockerError with the engine's own words."""
-    answer = _run(*arguments)
-    if answer.returncode != 0:
-        raise DockerError(f"docker {arguments[0]} failed: {answer.stderr.strip()}")
-    return answer.stdout
-
-
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise DockerError("there is no `docker` command; install Docker, or run the job with --on local") from None
+    return "name=rootless" in run_docker("info", "--format", "{{json .SecurityOptions}}")

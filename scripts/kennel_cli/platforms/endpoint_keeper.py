@@ -1,8 +1,7 @@
-"""The process that runs one local endpoint: `python -m kennel_cli.platforms.endpoint_keeper FOLDER`."""
+"""The background process that runs one local endpoint."""
 
 import logging
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -80,16 +79,12 @@ def _free_port() -> int:
     return port
 
 
-def main() -> None:
-    """Keep the endpoint in the folder that the command line names; whatever happens, its status says how it ended."""
-    record = Record(Path(sys.argv[1]))
+def main(folder: Path) -> None:
+    """Keep the endpoint in `folder`; whatever happens, its status says how it ended."""
+    record = Record(folder)
     try:
         keep(record, record.home)
     except Exception as error:
         logging.exception("the keeper failed")
         reason: Any = f"{type(error).__name__}: {error}; see {record.folder / 'keeper.log'}"
         record.update(EndpointStatus="Failed", FailureReason=reason[:1024])
-
-
-if __name__ == "__main__":
-    main()

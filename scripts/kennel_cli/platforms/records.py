@@ -46,10 +46,10 @@ class Record:
         return self._request.exists()
 
     def create(self, request: Mapping[str, Any], status: Mapping[str, Any], keeper: str, runner: str) -> None:
-        """Make the folder, in full or not at all, and start its keeper: `python -m keeper FOLDER`, which outlives us.
+        """Make the folder, in full or not at all, and start the module `keeper` on it, which outlives us.
 
-        The keeper starts the program with `runner`, a name that `choose_runner` knows.
-        Raises FileExistsError when the name is taken.
+        The keeper starts the program with `runner`, a name that `choose_runner` knows. Raises FileExistsError when the
+        name is taken.
         """
         partial = self.folder.with_name(f".{self.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -65,13 +65,13 @@ class Record:
                 shutil.rmtree(partial)
                 raise FileExistsError(f"{self.name} exists already") from error
             with (self.folder / "keeper.log").open("ab") as log:
-                subprocess.Popen(
-                    [sys.executable, "-m", keeper, str(self.folder)],
+                subprocess.run(
+                    [sys.executable, "-m", "kennel_cli.platforms.detach", keeper, str(self.folder)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     pass_fds=[lock.fileno()],
-                    start_new_session=True,
+                    check=True,
                 )
 
     def request(self) -> dict[str, Any]:

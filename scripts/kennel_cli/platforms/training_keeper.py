@@ -1,7 +1,6 @@
-"""The process that runs one local training job: `python -m kennel_cli.platforms.training_keeper FOLDER`."""
+"""The background process that runs one local training job."""
 
 import logging
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -77,8 +76,12 @@ def _finish(record: Record, request: dict[str, Any], store: LocalStore, code: in
     }
     if status != "Completed":
         reason = read_failure(record.tree)
-        if reason or status == "Failed":
-            result["FailureReason"] = reason or f"AlgorithmError: exit code {code}: {last_lines(record.log, 5)}"[:1024]
+        if status == "Failed":
+            reason = reason or f"AlgorithmError: exit code {code}: {last_lines(record.log, 5)}"
+        elif not any((record.tree / "model").iterdir()):
+            reason = reason or "Stopped before there was a model"  # the program had not yet set up its signal handlers
+        if reason:
+            result["FailureReason"] = reason[:1024]
     if not ended_by:
         record.update(SecondaryStatus="Uploading")
     target = f"{request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{record.name}/output"
@@ -103,16 +106,12 @@ def _final_metrics(record: Record, request: dict[str, Any]) -> list[dict[str, An
     return [{"MetricName": name, "Value": value, "Timestamp": now()} for name, value in values.items()]
 
 
-def main() -> None:
-    """Keep the job in the folder that the command line names; whatever happens, its status says how it ended."""
-    record = Record(Path(sys.argv[1]))
+def main(folder: Path) -> None:
+    """Keep the job in `folder`; whatever happens, its status says how it ended."""
+    record = Record(folder)
     try:
         keep(record, record.home)
     except Exception as error:
         logging.exception("the keeper failed")
         reason = f"InternalServerError: {type(error).__name__}: {error}; see {record.folder / 'keeper.log'}"
         record.update(TrainingJobStatus="Failed", SecondaryStatus="Failed", FailureReason=reason[:1024])
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,42 @@
+"""A LocalSageMaker with small jobs in it."""
+
+import pytest
+
+from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.platforms.runtime import LocalSageMakerRuntime
+from kennel_cli.requests import training_job
+from kennel_cli.settings import LOCAL
+
+SMALL_JOB = {"backbone": "resnet18", "image_size": "32", "epochs": "1", "batch_size": "8", "weights": "none"}
+
+
+@pytest.fixture
+def sagemaker(home):
+    return LocalSageMaker(home)
+
+
+@pytest.fixture
+def runtime(home):
+    return LocalSageMakerRuntime(home)
+
+
+@pytest.fixture
+def request_for(sagemaker, colour_images):
+    """Make the request of a small job on the colour images."""
+
+    def make(name="job", **hyperparameters):
+        channels = {"training": sagemaker.store.link(colour_images, LOCAL.bucket)}
+        return training_job(name, channels, {**SMALL_JOB, **hyperparameters}, LOCAL)
+
+    return make
+
+
+@pytest.fixture
+def finish(sagemaker):
+    """Wait for a job's end with boto3's own waiter and return its description."""
+
+    def wait(name="job"):
+        sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=name)
+        return sagemaker.describe_training_job(TrainingJobName=name)
+
+    return wait

@@ -1,0 +1,174 @@
+"""The command `kennel`, as a user types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SMALL = ("--weights", "none", "--backbone", "resnet18", "--image-size", "32", "--epochs", "2", "--batch-size", "8")
+COMMANDS = ("train", "jobs", "logs", "stop", "deploy", "invoke", "delete", "data", "demo")
+
+
+@pytest.fixture
+def kennel(home):
+    """Run the command and return how it ended; its output is free of terminal codes."""
+
+    def run(*arguments, input=None):
+        command = [str(Path(sys.executable).with_name("kennel")), *map(str, arguments)]
+        return subprocess.run(command, check=False, capture_output=True, text=True, input=input, timeout=200)
+
+    return run
+
+
+def test_help_lists_the_commands_and_the_hyperparameters(kennel):
+    listed = kennel("--help")
+    assert listed.returncode == 0
+    assert all(f" {command} " in listed.stdout for command in COMMANDS)
+    options = kennel("train", "--help").stdout
+    assert "--learning-rate" in options
+    assert "default 0.0005" in " ".join(options.replace("│", " ").split())
+
+
+def test_train_deploy_invoke_and_delete_do_the_whole_way(kennel, colour_images, home):
+    trained = kennel("train", "--data", colour_images, "--name", "colours", *SMALL)
+    assert trained.returncode == 0, trained.stderr
+    assert "epoch=2 train_loss=" in trained.stdout
+    assert "job colours is Completed" in trained.stdout
+    assert str(home / "s3" / "kennel-local" / "training" / "colours" / "output" / "model.tar.gz") in trained.stdout
+    assert "colours" in kennel("jobs").stdout
+    assert "best_epoch=" in kennel("logs", "colours").stdout
+
+    deployed = kennel("deploy", "--model", "colours")
+    assert deployed.returncode == 0, deployed.stderr
+    assert "endpoint colours is in service at http://127.0.0.1:" in deployed.stdout
+    try:
+        pictures = [colour_images / "test" / name / "0.png" for name in ("red", "blue")]
+        answered = kennel("invoke", *pictures, "--top-k", "2")
+        assert answered.returncode == 0, answered.stderr
+        assert answered.stdout.count("probability") == 2
+        refused = kennel("invoke", colour_images.parent)
+        assert (refused.returncode, "there is no picture" in refused.stderr) == (1, True)
+        broken = home / "broken.jpg"
+        broken.write_text("no picture")
+        refused = kennel("invoke", broken)
+        assert refused.returncode == 1
+        assert "not an image of a known format" in refused.stderr
+        again = kennel("deploy", "--model", "colours")
+        assert "there is an endpoint colours already" in again.stderr
+        kept = kennel("delete", "colours", input="n\n")
+        assert kept.returncode == 1
+        assert "InService" in kennel("jobs").stdout
+    finally:
+        deleted = kennel("delete", "colours", "--yes")
+    assert deleted.returncode == 0, deleted.stderr
+    assert "colours" in kennel("jobs").stdout  # the job stays
+    assert "no endpoint is in service" in kennel("invoke", pictures[0]).stderr
+
+
+def test_a_model_folder_is_deployed_as_it_lies(kennel, random_model, colour_images):
+    assert kennel("deploy", "--model", random_model, "--name", "folder").returncode == 0
+    try:
+        assert kennel("invoke", colour_images / "test" / "red" / "0.png").returncode == 0
+    finally:
+        assert kennel("delete", "folder", "-y").returncode == 0
+
+
+def test_a_detached_job_is_followed_and_stopped_later(kennel, colour_images):
+    started = kennel("train", "--data", colour_images, "--name", "long", "--detach", *SMALL, "--epochs", "1000")
+    assert started.returncode == 0, started.stderr
+    stopped = kennel("stop", "long")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "job long is Stopped" in stopped.stdout
+    assert kennel("stop", "long").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("train", "--data", "/no/such/folder"), "there is no folder /no/such/folder"),
+        (("train", "--data", "/", "--epochs", "0", "--optimizer", "lion"), "epochs=0: must be a whole number from 1"),
+        (("train", "--data", "/", "--weights", "/no/file"), "there is no weights file /no/file"),
+        (("train", "--data", "/", "--name", "under_score", *SMALL), "Member must satisfy regular expression pattern"),
+        (("deploy", "--model", "nothing"), "nothing is neither a training job here"),
+        (("logs", "nothing"), "there is no job or endpoint nothing"),
+        (("stop", "nothing"), "Requested resource not found"),
+        (("delete", "nothing"), "Could not find endpoint"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_1(kennel, arguments, sentence):
+    ended = kennel(*arguments)
+    assert ended.returncode == 1
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.startswith("kennel: ")
+
+
+def test_a_failed_job_is_exit_code_1_with_its_reason(kennel, colour_images):
+    ended = kennel("train", "--data", colour_images / "train", *SMALL)
+    assert ended.returncode == 1
+    assert "failed: no `train` split" in ended.stderr
+
+
+def test_the_light_client_needs_none_of_the_images_packages(tmp_path):
+    """Import the whole command line with every package that only the image holds hidden."""
+    hidden = (
+        "torch",
+        "torchvision",
+        "numpy",
+        "PIL",
+        "flask",
+        "gunicorn",
+        "safetensors",
+        "sagemaker_training",
+        "pydantic",
+    )
+    code = (
+        "import importlib.abc, json, sys\n"
+        f"hidden = {hidden!r}\n"
+        "class Hide(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name.split('.')[0] in hidden:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Hide())\n"
+        "import pkgutil, kennel_cli, kennel_cli.platforms\n"
+        "for package in (kennel_cli, kennel_cli.platforms):\n"
+        "    for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):\n"
+        "        __import__(module.name)\n"
+        "print(json.dumps(sorted(name for name in sys.modules if name.split('.')[0] in hidden)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_a_user_without_the_images_packages_is_told_how_to_get_them(home, colour_images):
+    code = (
+        "import importlib.util, sys\n"
+        "real = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, package=None: None if name == 'torch' else real(name, package)\n"
+        f"sys.argv = ['kennel', 'train', '--data', {str(colour_images)!r}]\n"
+        "from kennel_cli.cli import main; main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "torch is not installed" in done.stderr
+    assert "make setup" in done.stderr
+
+
+def test_progress_lines_are_for_logs_and_bars_for_terminals(sagemaker, request_for, finish):
+    import io
+
+    from rich.console import Console
+
+    from kennel_cli.follow import follow_training
+
+    sagemaker.create_training_job(**request_for())
+    finish()
+    plain, terminal = io.StringIO(), io.StringIO()
+    follow_training(sagemaker, "job", Console(file=plain))
+    follow_training(sagemaker, "job", Console(file=terminal, force_terminal=True))
+    assert "progress step=decode; split=train; done=24; total=24;" in plain.getvalue()
+    assert "\x1b" not in plain.getvalue()
+    assert "progress step=" not in terminal.getvalue()
+    assert "epoch=1 train_loss=" in terminal.getvalue()

@@ -1,0 +1,269 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from datetime import datetime
+
+import psutil
+import pytest
+from botocore.exceptions import ClientError, ParamValidationError, WaiterError
+
+from kennel_cli.platforms.validation import service_model
+
+
+def wait_for_line(sagemaker, text, name="job"):
+    deadline = time.monotonic() + 60
+    log = sagemaker.log_file(name)
+    while not (log.exists() and text in log.read_text()):
+        assert time.monotonic() < deadline, sagemaker.describe_training_job(TrainingJobName=name)
+        time.sleep(0.05)
+
+
+def refused(call, **request):
+    with pytest.raises(ClientError) as caught:
+        call(**request)
+    return caught.value.response["Error"]
+
+
+def test_a_job_completes_with_model_output_and_metrics_in_the_store(sagemaker, request_for, finish):
+    created = sagemaker.create_training_job(**request_for(epochs="2"))
+    assert created["TrainingJobArn"].endswith(":training-job/job")
+    description = finish()
+    assert description["TrainingJobStatus"] == description["SecondaryStatus"] == "Completed"
+    model = sagemaker.store.path(description["ModelArtifacts"]["S3ModelArtifacts"])
+    assert model.name == "model.tar.gz"
+    with tarfile.open(model) as tar:
+        assert sorted(tar.getnames()) == ["kennel.json", "model.safetensors"]
+    with tarfile.open(model.with_name("output.tar.gz")) as tar:
+        assert "test_predictions.csv" in tar.getnames()
+    metrics = {metric["MetricName"]: metric["Value"] for metric in description["FinalMetricDataList"]}
+    last = sagemaker.log_file("job").read_text().splitlines()[-1]
+    assert f"test_accuracy={metrics['test_accuracy']:.4f};" in last
+    assert f"valid_loss={metrics['valid_loss']:.4f};" in last
+
+
+def test_a_description_has_the_members_and_types_of_the_services_response(sagemaker, request_for, finish):
+    request = request_for()
+    sagemaker.create_training_job(**request)
+    description = finish()
+    members = service_model("sagemaker").operation_model("DescribeTrainingJob").output_shape.members
+    assert set(description) - {"ResponseMetadata"} <= set(members)
+    assert {name: description[name] for name in request} == request
+    for name in ("CreationTime", "LastModifiedTime", "TrainingStartTime", "TrainingEndTime"):
+        assert isinstance(description[name], datetime)
+    assert description["TrainingTimeInSeconds"] >= 1
+
+
+def test_a_model_may_be_kept_uncompressed_a2_8(sagemaker, request_for, finish):
+    request = request_for()
+    request["OutputDataConfig"]["CompressionType"] = "NONE"
+    sagemaker.create_training_job(**request)
+    folder = sagemaker.store.path(finish()["ModelArtifacts"]["S3ModelArtifacts"])
+    assert (folder / "kennel.json").is_file()
+
+
+def test_a_failed_job_has_the_failure_files_reason_and_no_model_a1_5(sagemaker, request_for):
+    sagemaker.create_training_job(**request_for(weights="pretrained"))
+    with pytest.raises(WaiterError):
+        sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName="job")
+    description = sagemaker.describe_training_job(TrainingJobName="job")
+    assert description["TrainingJobStatus"] == "Failed"
+    assert description["FailureReason"].startswith("there are no pretrained weights")
+    assert "ModelArtifacts" not in description
+
+
+def test_data_that_is_not_there_fails_the_job_with_its_uri(sagemaker, request_for):
+    request = request_for()
+    request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"] = "s3://no-bucket/no-key"
+    sagemaker.create_training_job(**request)
+    with pytest.raises(WaiterError):
+        sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName="job")
+    reason = sagemaker.describe_training_job(TrainingJobName="job")["FailureReason"]
+    assert "no S3 objects found under s3://no-bucket/no-key" in reason
+
+
+def test_a_stopped_job_keeps_its_model_a1_9(sagemaker, request_for, finish):
+    sagemaker.create_training_job(**request_for(epochs="1000"))
+    wait_for_line(sagemaker, "epoch=1 ")
+    sagemaker.stop_training_job(TrainingJobName="job")
+    assert sagemaker.describe_training_job(TrainingJobName="job")["TrainingJobStatus"] in ("Stopping", "Stopped")
+    description = finish()
+    assert description["TrainingJobStatus"] == description["SecondaryStatus"] == "Stopped"
+    assert sagemaker.store.path(description["ModelArtifacts"]["S3ModelArtifacts"]).is_file()
+
+
+def test_a_job_stopped_at_once_says_that_there_is_no_model(sagemaker, request_for, finish):
+    sagemaker.create_training_job(**request_for())
+    sagemaker.stop_training_job(TrainingJobName="job")
+    description = finish()
+    assert description["TrainingJobStatus"] == "Stopped"
+    assert description["FailureReason"].startswith("Stopped b")
+    assert "ModelArtifacts" not in description
+
+
+def test_a_job_is_stopped_when_its_time_is_over_a1_12(sagemaker, request_for, finish):
+    request = request_for(epochs="1000")
+    request["StoppingCondition"]["MaxRuntimeInSeconds"] = 8
+    sagemaker.create_training_job(**request)
+    description = finish()
+    assert description["TrainingJobStatus"] == "Stopped"
+    assert description["SecondaryStatus"] == "MaxRuntimeExceeded"
+
+
+def test_a_finished_job_cannot_be_stopped(sagemaker, request_for, finish):
+    sagemaker.create_training_job(**request_for())
+    finish()
+    error = refused(sagemaker.stop_training_job, TrainingJobName="job")
+    assert error["Code"] == "ValidationException"
+    assert "in status Completed" in error["Message"]
+
+
+def test_a_name_is_taken_for_good(sagemaker, request_for, finish):
+    sagemaker.create_training_job(**request_for())
+    assert refused(sagemaker.create_training_job, **request_for())["Code"] == "ResourceInUse"
+    finish()
+    assert refused(sagemaker.create_training_job, **request_for())["Code"] == "ResourceInUse"
+
+
+def test_a_job_outlives_the_process_that_started_it(sagemaker, request_for, finish, home):
+    code = (
+        "import json, sys\n"
+        "from kennel_cli.platforms.local import LocalSageMaker\n"
+        "from kennel_cli.settings import kennel_home\n"
+        "LocalSageMaker(kennel_home()).create_training_job(**json.loads(sys.argv[1]))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, json.dumps(request_for())], check=True)
+    assert finish()["TrainingJobStatus"] == "Completed"
+
+
+def processes_of(home):
+    """Return the processes whose command line or environment names this home."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            named = str(home) in " ".join(process.cmdline()) or str(home) in str(process.environ())
+        except psutil.Error:
+            continue
+        if named and process.pid != os.getpid():
+            found.append(process)
+    return found
+
+
+def test_a_job_whose_process_is_gone_has_failed_and_leaves_nothing_running(sagemaker, request_for, home):
+    sagemaker.create_training_job(**request_for(epochs="1000"))
+    wait_for_line(sagemaker, "epoch=1 ")
+    [keeper] = [p for p in processes_of(home) if "training_keeper" in " ".join(p.cmdline())]
+    keeper.send_signal(signal.SIGKILL)
+    psutil.wait_procs([keeper], timeout=10)
+    description = sagemaker.describe_training_job(TrainingJobName="job")
+    assert description["TrainingJobStatus"] == "Failed"
+    assert "the process that ran it is gone" in description["FailureReason"]
+    _, alive = psutil.wait_procs(processes_of(home), timeout=60)
+    assert alive == []
+
+
+def test_jobs_share_images_and_features(sagemaker, request_for, finish):
+    for name in ("one", "two"):
+        sagemaker.create_training_job(**request_for(name))
+        finish(name)
+    assert "progress step=decode" in sagemaker.log_file("one").read_text()
+    assert "progress step=decode" not in sagemaker.log_file("two").read_text()
+
+
+def test_a_job_does_not_see_the_users_environment(sagemaker, request_for, finish, home, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-tell")
+    sagemaker.create_training_job(**request_for())
+    wait_for_line(sagemaker, "start device=")
+    [program] = [p for p in processes_of(home) if "kennel.container.train" in p.cmdline()]
+    variables = program.environ()
+    assert "AWS_SECRET_ACCESS_KEY" not in variables
+    assert variables["TRAINING_JOB_NAME"] == "job"
+    finish()
+
+
+def test_a_jobs_own_environment_reaches_it(sagemaker, request_for, finish, tmp_path):
+    request = request_for()
+    request["Environment"] = {"KENNEL_CACHE": str(tmp_path / "elsewhere")}
+    sagemaker.create_training_job(**request)
+    finish()
+    assert (tmp_path / "elsewhere" / "packed").is_dir()
+
+
+# Lists
+
+
+def test_jobs_are_listed_newest_first_filtered_and_in_pages(sagemaker, request_for, finish):
+    for name in ("alpha", "beta", "gamma"):
+        sagemaker.create_training_job(**request_for(name, epochs="none" if name == "beta" else "1"))
+    for name in ("alpha", "gamma"):
+        finish(name)
+
+    def names(**request):
+        return [job["TrainingJobName"] for job in sagemaker.list_training_jobs(**request)["TrainingJobSummaries"]]
+
+    assert names() == ["gamma", "beta", "alpha"]
+    assert names(SortBy="Name", SortOrder="Ascending") == ["alpha", "beta", "gamma"]
+    assert names(NameContains="BET") == ["beta"]
+    assert names(StatusEquals="Completed") == ["gamma", "alpha"]
+    first = sagemaker.list_training_jobs(MaxResults=2)
+    assert [job["TrainingJobName"] for job in first["TrainingJobSummaries"]] == ["gamma", "beta"]
+    assert names(MaxResults=2, NextToken=first["NextToken"]) == ["alpha"]
+
+
+def test_an_empty_home_has_no_jobs_and_unknown_jobs_are_not_found(sagemaker):
+    assert sagemaker.list_training_jobs()["TrainingJobSummaries"] == []
+    error = refused(sagemaker.describe_training_job, TrainingJobName="nobody")
+    assert error == {"Code": "ValidationException", "Message": "Requested resource not found."}
+
+
+# Validation
+
+
+def test_what_boto3_refuses_before_sending_is_refused_alike(sagemaker, request_for):
+    request = request_for()
+    del request["RoleArn"]
+    request["ResourceConfig"]["InstanceCount"] = "one"
+    request["Colour"] = "red"
+    with pytest.raises(ParamValidationError) as caught:
+        sagemaker.create_training_job(**request)
+    message = str(caught.value)
+    assert 'Missing required parameter in input: "RoleArn"' in message
+    assert "ResourceConfig.InstanceCount" in message
+    assert 'Unknown parameter in input: "Colour"' in message
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            {"TrainingJobName": "under_score"},
+            "at 'trainingJobName' failed to satisfy constraint: Member must satisfy reg",
+        ),
+        ({"OutputDataConfig": {"S3OutputPath": "s3://" + "x" * 1100}}, "must have length less than or equal to 1024"),
+        ({"RoleArn": "not-an-arn-but-long-enough"}, "at 'roleArn' failed"),
+        (
+            {"HyperParameters": {"x": "y" * 2501}},
+            "at 'hyperParameters.x.member' failed to satisfy constraint: Member mu",
+        ),
+        ({"HyperParameters": {f"k{i}": "v" for i in range(101)}}, "less than or equal to 100"),
+        (
+            {"ResourceConfig": {"InstanceType": "ml.toaster", "InstanceCount": 1, "VolumeSizeInGB": 1}},
+            "at 'resourceConfig.instanceType' failed to satisfy constraint: Member must satisfy enum value set: [",
+        ),
+        ({"OutputDataConfig": {"S3OutputPath": "/tmp/out"}}, "at 'outputDataConfig.s3OutputPath' failed"),
+    ],
+)
+def test_what_the_service_refuses_is_refused_with_its_words(sagemaker, request_for, change, complaint):
+    error = refused(sagemaker.create_training_job, **{**request_for(), **change})
+    assert error["Code"] == "ValidationException"
+    assert error["Message"].startswith("1 validation error detected: Value '")
+    assert complaint in error["Message"]
+    assert sagemaker.list_training_jobs()["TrainingJobSummaries"] == []
+
+
+def test_anything_else_is_plainly_not_available(sagemaker):
+    with pytest.raises(AttributeError, match="create_pipeline is not available locally"):
+        sagemaker.create_pipeline(PipelineName="x")

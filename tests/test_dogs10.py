@@ -1,0 +1,103 @@
+"""Real photos and real pretrained weights: what the spine promises, from the command to the answer."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from kennel.engines import TorchEngine
+from kennel.images.preprocess import Preprocessing
+from kennel.model.artifact import load_artifact
+from kennel_cli.local_jobs import delete_endpoint, start_endpoint, start_training, wait_until_in_service
+from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.platforms.runtime import LocalSageMakerRuntime
+
+SEEDS = ("0", "1", "2")
+
+
+@pytest.fixture(scope="module")
+def dogs(test_data, tmp_path_factory):
+    """Three jobs with all defaults but backbone and seed; returns the player and the jobs' descriptions."""
+    patch = pytest.MonkeyPatch()
+    home = tmp_path_factory.mktemp("dogs")
+    patch.setenv("KENNEL_HOME", str(home))
+    sagemaker, weights = LocalSageMaker(home), str(test_data / "mobilenet_v2_imagenet.pth")
+    jobs = []
+    for seed in SEEDS:
+        hyperparameters = {"backbone": "mobilenet_v2", "seed": seed}
+        job = start_training(sagemaker, test_data / "dogs10", weights, hyperparameters, f"dogs-{seed}")
+        sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=job)
+        jobs.append(sagemaker.describe_training_job(TrainingJobName=job))
+    yield sagemaker, jobs
+    patch.undo()
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def endpoint(dogs):
+    sagemaker, jobs = dogs
+    name = start_endpoint(sagemaker, jobs[0]["TrainingJobName"], None)
+    wait_until_in_service(sagemaker, name)
+    yield LocalSageMakerRuntime(sagemaker.home), name
+    delete_endpoint(sagemaker, name)
+
+
+def final(job, metric):
+    return {entry["MetricName"]: entry["Value"] for entry in job["FinalMetricDataList"]}[metric]
+
+
+def predictions(sagemaker, job):
+    with (sagemaker.training_folder(job) / "ml/output/data/test_predictions.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_mean_test_accuracy_over_three_seeds_is_at_least_0_905(dogs):
+    accuracies = [final(job, "test_accuracy") for job in dogs[1]]
+    assert np.mean(accuracies) >= 0.905, accuracies
+
+
+def test_later_jobs_decode_nothing_and_run_no_backbone(dogs):
+    sagemaker, jobs = dogs
+    logs = [sagemaker.log_file(job["TrainingJobName"]).read_text() for job in jobs]
+    assert "progress step=features" in logs[0]
+    assert not any("progress" in log for log in logs[1:])
+
+
+def test_served_probabilities_are_those_that_the_job_wrote(dogs, endpoint, test_data):
+    sagemaker, jobs = dogs
+    runtime, name = endpoint
+    rows = predictions(sagemaker, jobs[0]["TrainingJobName"])[::3]
+    assert len(rows) == 100
+    preprocessing = Preprocessing.for_size(224)
+    for row in rows:
+        written = np.array([float(value) for key, value in row.items() if key.startswith("p(")])
+        data = (test_data / "dogs10" / "test" / row["image"]).read_bytes()
+        tensor = preprocessing.normalize(preprocessing.pixels(data)[None])
+        for body, content_type in ((data, "image/jpeg"), (json.dumps(tensor.tolist()), "application/json")):
+            answer = runtime.invoke_endpoint(EndpointName=name, Body=body, ContentType=content_type)
+            served = np.asarray(json.loads(answer["Body"].read()))[0]
+            assert np.abs(served - written).max() < 1e-3, row["image"]
+
+
+def test_the_saved_model_gives_the_same_figures_without_the_cache(dogs, test_data, tmp_path):
+    sagemaker, jobs = dogs
+    shutil.unpack_archive(sagemaker.store.path(jobs[2]["ModelArtifacts"]["S3ModelArtifacts"]), tmp_path)
+    classifier, manifest = load_artifact(tmp_path)
+    engine = TorchEngine(classifier, manifest.preprocessing)
+    for row in predictions(sagemaker, jobs[2]["TrainingJobName"])[::30]:
+        pixels = manifest.preprocessing.pixels(test_data / "dogs10" / "test" / row["image"])
+        found = engine.probabilities(manifest.preprocessing.normalize(pixels[None]))[0]
+        written = np.array([float(value) for key, value in row.items() if key.startswith("p(")])
+        assert np.abs(found - written).max() < 1e-3
+
+
+def test_the_boto3_client_of_the_usual_write_up_works_unchanged(endpoint, test_data):
+    runtime, endpoint_name = endpoint
+    picture = sorted((test_data / "dogs10" / "test" / "009.Samoyed").iterdir())[0]
+    with picture.open("rb") as image:
+        payload = image.read()
+    response = runtime.invoke_endpoint(EndpointName=endpoint_name, ContentType="image/jpeg", Body=payload)
+    result = json.loads(response["Body"].read().decode())
+    assert np.argmax(np.asarray(result), 1)[0] == 8
