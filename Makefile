@@ -2,6 +2,8 @@ SHELL := bash -euo pipefail
 .DEFAULT_GOAL := help
 
 bin := .venv/bin
+image := $(or $(KENNEL_IMAGE),kennel)
+export KENNEL_IMAGE BASE_IMAGE TORCH_INDEX_URL CA_CERTIFICATES WHEELS WEIGHTS_DIR SOURCE
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +32,25 @@ data: setup ## download and unpack the public data set of 133 dog breeds into da
 bench-train: setup ## time a training job against the floor of one decode and one forward
 	@$(bin)/python tests/benchmarks/bench_train.py
 
+build: ## build the image (see scripts/build for what can be given, such as WEIGHTS_DIR=folder)
+	@scripts/build
+
+smoke: setup ## train, serve and predict once in containers of the image; built first if it is not there
+	@docker image inspect "$(image)" >/dev/null 2>&1 || scripts/build
+	@$(bin)/kennel smoke
+
+push: setup ## push the image to Amazon ECR and print its URI (AWS_REGION, KENNEL_REPOSITORY)
+	@$(bin)/kennel push
+
+sbom: setup ## write build/sbom.json: CycloneDX of the image's Python packages
+	@mkdir -p build
+	@docker run --rm --network none --entrypoint pip "$(image)" list --format freeze >build/packages.txt
+	@$(bin)/cyclonedx-py requirements --output-reproducible --output-format JSON --output-file build/sbom.json build/packages.txt
+	@echo "sbom: build/sbom.json names $$(wc -l <build/packages.txt) packages of $(image)"
+
+audit: setup ## look up the image's packages in the public database of known vulnerabilities (needs a network)
+	@$(bin)/pip-audit --strict --disable-pip --no-deps --requirement docker/requirements.txt
+
 lock: setup ## pin the newest versions that docker/requirements.in and tests/requirements.in allow
 	@$(bin)/uv pip compile --quiet --upgrade --no-header --python-version 3.11 docker/requirements.in -o docker/requirements.txt
 	@$(bin)/uv pip compile --quiet --upgrade --no-header --python-version 3.11 tests/requirements.in -o tests/requirements.txt
@@ -37,4 +58,4 @@ lock: setup ## pin the newest versions that docker/requirements.in and tests/req
 clean: ## remove the environment and all caches in this folder
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 
-.PHONY: help setup demo test lint format data bench-train lock clean
+.PHONY: help setup demo test lint format data bench-train build smoke push sbom audit lock clean

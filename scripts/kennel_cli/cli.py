@@ -1,9 +1,11 @@
 """The command `kennel`."""
 
 import contextlib
+import functools
 import inspect
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,13 +18,25 @@ from rich.table import Table
 import kennel
 from kennel.errors import KennelError
 from kennel.hyperparameters import DECLARATIONS
-from kennel_cli import dataset, local_jobs
+from kennel_cli import dataset, local_jobs, registry
 from kennel_cli.demo import run_demo
 from kennel_cli.follow import follow_training
+from kennel_cli.platforms import choice
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
-from kennel_cli.settings import kennel_home
+from kennel_cli.settings import LOCAL, kennel_home
+from kennel_cli.smoke import run_smoke
+
+
+class Place(StrEnum):
+    """Where a new job or endpoint runs."""
+
+    LOCAL = choice.LOCAL
+    DOCKER = choice.DOCKER
+
+
+On = Annotated[Place, typer.Option("--on", help="as processes of this machine, or in containers of the image")]
 
 console = Console()
 app = typer.Typer(
@@ -93,10 +107,11 @@ def train(
     detach: Annotated[
         bool, typer.Option("--detach", help="return at once; see `kennel jobs` and `kennel logs`")
     ] = False,
+    on: On = Place.LOCAL,
     hyperparameters: dict[str, str],
 ) -> None:
     """Train a classifier and follow the job to its end."""
-    sagemaker = LocalSageMaker(kennel_home())
+    sagemaker = LocalSageMaker(kennel_home(), on)
     job = local_jobs.start_training(sagemaker, data, weights, hyperparameters, name)
     console.print(f"job {job}")
     if detach:
@@ -159,9 +174,10 @@ def stop(name: Annotated[str, typer.Argument(help="a running training job")]) ->
 def deploy(
     model: Annotated[str, typer.Option(help="a finished training job, or a model folder (with a kennel.json)")],
     name: Annotated[str | None, typer.Option(help="name of the endpoint; the job's unless given")] = None,
+    on: On = Place.LOCAL,
 ) -> None:
     """Start an endpoint that serves a model, and wait until it answers."""
-    sagemaker = LocalSageMaker(kennel_home())
+    sagemaker = LocalSageMaker(kennel_home(), on)
     endpoint = local_jobs.start_endpoint(sagemaker, model, name)
     with console.status(f"starting {endpoint}"):
         local_jobs.wait_until_in_service(sagemaker, endpoint)
@@ -226,6 +242,24 @@ def demo(
 ) -> None:
     """Train, serve and predict on real images, from one end to the other."""
     run_demo(kennel_home(), data, weights, backbone, console)
+
+
+@app.command()
+def smoke() -> None:
+    """Train, serve and predict once in containers of the image; a tick a line."""
+    run_smoke(console)
+
+
+@app.command()
+def push(
+    repository: Annotated[str, typer.Option(envvar="KENNEL_REPOSITORY", help="in Amazon ECR")] = "kennel",
+    region: Annotated[str | None, typer.Option(envvar="AWS_REGION", help="your AWS profile's unless given")] = None,
+    source: Annotated[Path, typer.Option(help="the checkout that the image was built from")] = Path(),
+) -> None:
+    """Push the image to Amazon ECR and print the URI that jobs should name."""
+    errors = Console(stderr=True)
+    say = functools.partial(errors.print, markup=False, highlight=False, soft_wrap=True)
+    print(registry.push(LOCAL.image, repository, region, source, say))
 
 
 def _only_endpoint(sagemaker: LocalSageMaker) -> str:

@@ -12,6 +12,8 @@ from botocore.exceptions import ClientError, ParamValidationError, WaiterError
 from kennel.errors import DataError, KennelError
 from kennel.hyperparameters import parse_hyperparameters
 from kennel_cli import requests
+from kennel_cli.platforms.choice import DOCKER
+from kennel_cli.platforms.docker import require_image
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.settings import LOCAL
 
@@ -40,7 +42,7 @@ def start_training(
     `weights` is a file, `none`, or None for none given. Raises KennelError before anything is started when a value,
     the folder or the file is not right.
     """
-    require_image_packages()
+    require_means(sagemaker.runner)
     if not data.is_dir():
         raise DataError(f"there is no folder {data}; give one that holds train/, valid/ and test/")
     channels = {"training": sagemaker.store.link(data, LOCAL.bucket)}
@@ -59,7 +61,7 @@ def start_training(
 
 def start_endpoint(sagemaker: LocalSageMaker, model: str, name: str | None) -> str:
     """Start an endpoint for a finished training job or a model folder, and return its name."""
-    require_image_packages()
+    require_means(sagemaker.runner)
     folder = Path(model)
     if (folder / "kennel.json").is_file():
         uri = sagemaker.store.link(folder, LOCAL.bucket)
@@ -130,11 +132,19 @@ def new_name(stem: str) -> str:
     return f"{plain[:30].strip('-')}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)[:3]}"
 
 
+def require_means(runner: str) -> None:
+    """Raise MissingPackages or DockerError when this machine lacks what the runner starts the programs with."""
+    if runner == DOCKER:
+        require_image(LOCAL.image)
+    else:
+        require_image_packages()
+
+
 def require_image_packages() -> None:
     """Raise MissingPackages when only the light client is installed."""
     missing = [name for name in ("torch", "sagemaker_training", "gunicorn") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingPackages(
             f"{', '.join(missing)} is not installed, which jobs on this machine need; "
-            "install it with `make setup`, or pip install '.[image]'"
+            "install it with `make setup`, or pip install '.[image]', or take --on docker"
         )

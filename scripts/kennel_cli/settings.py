@@ -20,11 +20,12 @@ class Settings:
     endpoint_instance: "ProductionVariantInstanceTypeType"
 
 
-# SageMaker's requests cannot do without these, so a local job carries them too; they name nothing that exists.
+# SageMaker's requests cannot do without these, so a local job carries them too; but for the image, they
+# name nothing that exists.
 LOCAL = Settings(
     role_arn="arn:aws:iam::000000000000:role/kennel-local",
     bucket="kennel-local",
-    image="kennel",
+    image=os.environ.get("KENNEL_IMAGE") or "kennel",  # --on docker runs it; `make build` makes it under this name
     training_instance="ml.m5.large",
     endpoint_instance="ml.m5.large",
 )

@@ -30,6 +30,7 @@ def train(colour_images, resnet18_weights, tmp_path, caplog):
             model_dir=tmp_path / name / "model",
             output_dir=tmp_path / name / "output",
             cache_dir=tmp_path / "cache",
+            weights_dir=tmp_path / "no weights",
         )
         run(job, stop or StopSignal())
         return caplog.messages

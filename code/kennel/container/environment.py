@@ -19,6 +19,7 @@ DEFAULT_ACCEPT = parameters.DEFAULT_INVOCATIONS_ACCEPT_ENV  # contract C2.1
 MAX_PAYLOAD = parameters.MAX_REQUEST_SIZE  # megabytes (contract C2.1)
 SERVER_TIMEOUT = parameters.MODEL_SERVER_TIMEOUT_ENV  # seconds (contract C2.1)
 BIND_HOST = "KENNEL_BIND_HOST"  # the address that a server listens on; all of them unless set, as a container must
+WEIGHTS_DIR = "KENNEL_WEIGHTS"  # pretrained weights that the image brings, one file a backbone
 CACHE_DIR = "KENNEL_CACHE"  # packed images and features; the job's scratch space unless set
 
 
@@ -86,6 +87,7 @@ class TrainingEnvironment:
     hyperparameters: Mapping[str, Any]  # as they came: strings, plain or JSON-encoded
     channels: Mapping[str, Path]  # channel name to folder
     cache_dir: Path
+    weights_dir: Path  # there or not
 
     @classmethod
     def read(cls) -> "TrainingEnvironment":
@@ -106,6 +108,7 @@ class TrainingEnvironment:
             hyperparameters=read_json_object(tree.config / "hyperparameters.json"),
             channels={name: tree.data / name for name in channels},
             cache_dir=Path(variable(CACHE_DIR, "/tmp/kennel-cache")),
+            weights_dir=Path(variable(WEIGHTS_DIR, "/opt/weights")),
         )
 
 

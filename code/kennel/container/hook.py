@@ -64,6 +64,7 @@ def _run_kennel() -> None:
             model_dir=given.folders.model,
             output_dir=given.folders.output_data,
             cache_dir=given.cache_dir,
+            weights_dir=given.weights_dir,
         ),
         stop,
     )

@@ -51,6 +51,7 @@ def save_artifact(folder: Path, classifier: Classifier, manifest: Manifest) -> N
     """Write the model folder. The manifest is written last, so a folder that has one is complete."""
     with replacing(folder / WEIGHTS) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}, temporary)
+        temporary.chmod(0o644)  # safetensors makes it private, and a server may be another user (contract C5.2)
     save_manifest(folder, manifest)
 
 

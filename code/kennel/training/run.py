@@ -29,6 +29,8 @@ from kennel.training.progress import StopSignal, reporter
 
 log = logging.getLogger(__name__)
 
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -39,6 +41,7 @@ class Job:
     model_dir: Path  # becomes the model folder
     output_dir: Path  # for what is not part of the model: predictions, skipped images
     cache_dir: Path  # packed images and features, to be shared between jobs
+    weights_dir: Path  # pretrained weights, BACKBONE.pth, .pt or .safetensors; the folder may be missing
 
 
 def run(job: Job, stop: StopSignal) -> None:
@@ -92,23 +95,29 @@ def _first_classifier(job: Job, index: ImageIndex) -> Classifier:
     hp = job.hyperparameters
     classifier = Classifier(hp.backbone, hp.fc_units, hp.dropout, len(index.classes))
     if not hp.from_scratch:
-        load_weights(classifier.backbone, hp.backbone, _weights_file(hp.weights, job.channels))
+        load_weights(
+            classifier.backbone, hp.backbone, _weights_file(hp.weights, hp.backbone, job.channels, job.weights_dir)
+        )
     return classifier
 
 
-def _weights_file(weights: str, channels: Mapping[str, Path]) -> Path:
+def _weights_file(weights: str, backbone: str, channels: Mapping[str, Path], weights_dir: Path) -> Path:
+    """Return the file to start from: the one that is named, the channel's, or the one in the image."""
     if weights != "pretrained":
         return Path(weights)
-    if "pretrained" not in channels:
-        raise WeightsError(
-            "there are no pretrained weights: give a state dict in the channel `pretrained`, or its path as "
-            "`weights`, or weights=none to train from scratch"
-        )
-    files = [f for f in sorted(channels["pretrained"].iterdir()) if f.suffix in (".pth", ".pt", ".safetensors")]
-    if len(files) != 1:
+    if "pretrained" in channels:
+        files = [file for file in sorted(channels["pretrained"].iterdir()) if file.suffix in WEIGHTS_SUFFIXES]
+        if len(files) == 1:
+            return files[0]
         found = ", ".join(file.name for file in files) or "none"
         raise WeightsError(f"the channel `pretrained` should hold one .pth, .pt or .safetensors file; found: {found}")
-    return files[0]
+    for suffix in WEIGHTS_SUFFIXES:
+        if (file := weights_dir / f"{backbone}{suffix}").is_file():
+            return file
+    raise WeightsError(
+        "there are no pretrained weights: give a state dict in the channel `pretrained`, or its path as `weights`, or "
+        f"weights=none to train from scratch, or build the image with {backbone}.pth in WEIGHTS_DIR"
+    )
 
 
 def _pack(

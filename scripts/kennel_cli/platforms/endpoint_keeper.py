@@ -8,11 +8,12 @@ from typing import Any
 
 import urllib3
 
+from kennel.errors import KennelError
+from kennel_cli.platforms.choice import choose_runner
 from kennel_cli.platforms.opt_ml import LayoutError, lay_out_model
 from kennel_cli.platforms.records import Record, last_lines
-from kennel_cli.platforms.runners import ProcessRunner, Program
+from kennel_cli.platforms.runners import Program
 from kennel_cli.platforms.store import LocalStore
-from kennel_cli.settings import kennel_home
 
 STARTUP_TIMEOUT = 480  # seconds until /ping must answer 200, unless the request says otherwise (contract C1.5)
 PING_TIMEOUT = 2  # seconds (contract C1.4)
@@ -26,12 +27,13 @@ def keep(record: Record, home: Path) -> None:
     container, variant = request["Container"], request["Variant"]
     try:
         lay_out_model(record.tree, container, LocalStore(home / "s3"))
-    except LayoutError as error:
-        record.update(EndpointStatus="Failed", FailureReason=str(error))
+        port = _free_port()
+        variables = {"SAGEMAKER_BIND_TO_PORT": str(port), **container.get("Environment", {})}
+        runner = choose_runner(record.runner(), container["Image"])
+        program = runner.start("serve", record.tree, variables, record.log)
+    except (LayoutError, KennelError) as error:
+        record.update(EndpointStatus="Failed", FailureReason=str(error)[:1024])
         return
-    port = _free_port()
-    variables = {"SAGEMAKER_BIND_TO_PORT": str(port), **container.get("Environment", {})}
-    program = ProcessRunner().start("serve", record.tree, variables, record.log)
     timeout = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_TIMEOUT)
     if _wait_until_healthy(record, program, port, time.monotonic() + timeout):
         record.update(EndpointStatus="InService", Port=port)
@@ -81,7 +83,7 @@ def main(folder: Path) -> None:
     """Keep the endpoint in `folder`; whatever happens, its status says how it ended."""
     record = Record(folder)
     try:
-        keep(record, kennel_home())
+        keep(record, record.home)
     except Exception as error:
         logging.exception("the keeper failed")
         reason: Any = f"{type(error).__name__}: {error}; see {record.folder / 'keeper.log'}"

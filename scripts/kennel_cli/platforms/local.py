@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from botocore.waiter import NormalizedOperationMethod, SingleWaiterConfig, Waiter
 
 from kennel.atomic import write_json
+from kennel_cli.platforms.choice import LOCAL
 from kennel_cli.platforms.records import Record, now
 from kennel_cli.platforms.store import LocalStore
 from kennel_cli.platforms.validation import client_error, validate
@@ -30,11 +31,13 @@ Response = dict[str, Any]
 class LocalSageMaker:
     """Training jobs, models and endpoints with the methods, requests, responses and errors of boto3's client.
 
-    Everything is kept below one folder and outlives this process. Only what is defined here is available locally.
+    Everything is kept below one folder and outlives this process. Only what is defined here is available locally. New
+    jobs and endpoints run with `runner`, a name that `choose_runner` knows.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, runner: str = LOCAL) -> None:
         self.home = home
+        self.runner = runner
         self.store = LocalStore(home / "s3")
 
     def __getattr__(self, name: str) -> Any:
@@ -50,7 +53,7 @@ class LocalSageMaker:
         arn = f"{ACCOUNT}:training-job/{record.name}"
         status = {"TrainingJobArn": arn, "TrainingJobStatus": "InProgress", "SecondaryStatus": "Starting"}
         try:
-            record.create(request, status, keeper="kennel_cli.platforms.training_keeper")
+            record.create(request, status, keeper="kennel_cli.platforms.training_keeper", runner=self.runner)
         except FileExistsError:
             message = "Training job names must be unique within an AWS account and Region, or this machine."
             raise client_error("ResourceInUse", message, "CreateTrainingJob") from None
@@ -130,7 +133,7 @@ class LocalSageMaker:
         kept = {**request, "Variant": variants[0], "Container": model.get("PrimaryContainer", {})}
         status = {"EndpointArn": arn, "EndpointStatus": "Creating"}
         try:
-            record.create(kept, status, keeper="kennel_cli.platforms.endpoint_keeper")
+            record.create(kept, status, keeper="kennel_cli.platforms.endpoint_keeper", runner=self.runner)
         except FileExistsError:
             message = f'Cannot create already existing endpoint "{arn}".'
             raise client_error("ValidationException", message, "CreateEndpoint") from None

@@ -28,6 +28,7 @@ class Record:
         self._request = folder / "request.json"
         self._status = folder / "status.json"
         self._stop = folder / "stop"
+        self._runner = folder / "runner.json"
         self._lock = folder / "keeper.lock"
 
     @property
@@ -35,20 +36,27 @@ class Record:
         """The name of the job or endpoint."""
         return self.folder.name
 
+    @property
+    def home(self) -> Path:
+        """The folder of the LocalSageMaker that made it."""
+        return self.folder.parents[1]
+
     def exists(self) -> bool:
         """Return whether there is such a job or endpoint."""
         return self._request.exists()
 
-    def create(self, request: Mapping[str, Any], status: Mapping[str, Any], keeper: str) -> None:
+    def create(self, request: Mapping[str, Any], status: Mapping[str, Any], keeper: str, runner: str) -> None:
         """Make the folder, in full or not at all, and start the module `keeper` on it, which outlives us.
 
-        Raises FileExistsError when the name is taken.
+        The keeper starts the program with `runner`, a name that `choose_runner` knows. Raises FileExistsError when the
+        name is taken.
         """
         partial = self.folder.with_name(f".{self.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write_json(partial / self._request.name, request)
         write_json(partial / self._status.name, {**status, "CreationTime": now(), "LastModifiedTime": now()})
+        write_json(partial / self._runner.name, {"runner": runner})
         with (partial / self._lock.name).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the lock goes with the open file, which the keeper inherits
             try:
@@ -70,6 +78,11 @@ class Record:
         """Return the request as it was made."""
         request: dict[str, Any] = json.loads(self._request.read_text(encoding="utf-8"))
         return request
+
+    def runner(self) -> str:
+        """Return the name of the runner that it was made for."""
+        runner: str = json.loads(self._runner.read_text(encoding="utf-8"))["runner"]
+        return runner
 
     def status(self) -> dict[str, Any]:
         """Return what the keeper last wrote; the values are those of a describe response, with times as text."""

@@ -30,13 +30,23 @@ class Program(Protocol):
         ...
 
 
+class Runner(Protocol):
+    """A way to start the image's programs."""
+
+    host: str  # the name under which a program can reach itself
+
+    def start(self, program: str, tree: Path, variables: Mapping[str, str], log: Path) -> Program:
+        """Start `train` or `serve` with its `/opt/ml` at `tree`; its output is appended to `log`."""
+        ...
+
+
 class ProcessRunner:
     """Runs the programs as processes, with `/opt/ml` at a folder of their own."""
 
     host = "localhost"  # the toolkit looks its hosts up before it runs a script; this one always resolves
 
     def start(self, program: str, tree: Path, variables: Mapping[str, str], log: Path) -> Program:
-        """Start `train` or `serve` with its `/opt/ml` at `tree`; its output is appended to `log`."""
+        """See `Runner.start`."""
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment |= {"PYTHONUNBUFFERED": "1", "SAGEMAKER_BASE_DIR": str(tree), **variables}
         with log.open("ab") as output:
@@ -47,10 +57,10 @@ class ProcessRunner:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 cwd=tree,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - a keeper has no threads
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - a keeper has no threads
             )
 
 
-def _end_with_parent() -> None:
-    """Have the kernel send SIGTERM to the program when its keeper dies: nobody would be left to stop it."""
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM to a new process when its parent dies: nobody would be left to stop it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

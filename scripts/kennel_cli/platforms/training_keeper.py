@@ -5,12 +5,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kennel.errors import KennelError
 from kennel.metrics import final_metrics
+from kennel_cli.platforms.choice import choose_runner
 from kennel_cli.platforms.opt_ml import LayoutError, lay_out_training, read_failure
 from kennel_cli.platforms.records import Record, last_lines, now
-from kennel_cli.platforms.runners import ProcessRunner, Program
+from kennel_cli.platforms.runners import Program
 from kennel_cli.platforms.store import LocalStore
-from kennel_cli.settings import kennel_home
 
 STOP_GRACE = 120  # seconds between SIGTERM and SIGKILL (contract A1.9)
 POLL = 0.1  # seconds between two looks at the program
@@ -20,12 +21,12 @@ def keep(record: Record, home: Path) -> None:
     """Run the job to its end, and write its status as it goes (contract A1.11)."""
     request = record.request()
     store = LocalStore(home / "s3")
-    runner = ProcessRunner()
+    runner = choose_runner(record.runner(), request["AlgorithmSpecification"]["TrainingImage"])
     try:
         record.update(SecondaryStatus="Downloading", TrainingStartTime=now())
         lay_out_training(record.tree, request, store, runner.host)
     except LayoutError as error:
-        record.update(TrainingJobStatus="Failed", SecondaryStatus="Failed", FailureReason=f"ClientError: {error}")
+        _fail(record, error)
         return
     variables = {
         "TRAINING_JOB_NAME": record.name,
@@ -36,9 +37,18 @@ def keep(record: Record, home: Path) -> None:
     }
     record.update(SecondaryStatus="Training")
     started = time.monotonic()
-    program = runner.start("train", record.tree, variables, record.log)
+    try:
+        program = runner.start("train", record.tree, variables, record.log)
+    except KennelError as error:
+        _fail(record, error)
+        return
     code, ended_by = _wait(record, program, started + request["StoppingCondition"]["MaxRuntimeInSeconds"])
     _finish(record, request, store, code, ended_by, int(time.monotonic() - started))
+
+
+def _fail(record: Record, error: Exception) -> None:
+    """Write that the program was never started."""
+    record.update(TrainingJobStatus="Failed", SecondaryStatus="Failed", FailureReason=f"ClientError: {error}"[:1024])
 
 
 def _wait(record: Record, program: Program, deadline: float) -> tuple[int, str]:
@@ -100,7 +110,7 @@ def main(folder: Path) -> None:
     """Keep the job in `folder`; whatever happens, its status says how it ended."""
     record = Record(folder)
     try:
-        keep(record, kennel_home())
+        keep(record, record.home)
     except Exception as error:
         logging.exception("the keeper failed")
         reason = f"InternalServerError: {type(error).__name__}: {error}; see {record.folder / 'keeper.log'}"

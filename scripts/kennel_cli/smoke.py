@@ -1,0 +1,80 @@
+"""Prove that the image works on this machine: train in a container, serve what came out, ask it, stop it."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import urllib3
+from rich.console import Console
+
+from kennel.errors import KennelError
+from kennel_cli import local_jobs
+from kennel_cli.demo import write_digits
+from kennel_cli.platforms.choice import DOCKER
+from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.platforms.records import last_lines
+from kennel_cli.platforms.runtime import LocalSageMakerRuntime
+from kennel_cli.predictor import predict
+
+HYPERPARAMETERS = {
+    "backbone": "resnet18",
+    "image_size": "32",
+    "epochs": "1",
+    "augment": "none",
+}
+
+
+class SmokeFailed(KennelError):
+    """The image did not do what it should."""
+
+
+def run_smoke(console: Console) -> None:
+    """Train and serve once with `--on docker`, in a home of its own; a tick a line. Raises SmokeFailed."""
+    with tempfile.TemporaryDirectory(prefix="kennel-smoke-") as folder:
+        home = Path(folder)
+        sagemaker = LocalSageMaker(home, DOCKER)
+        ticks = _Ticks(console)
+        job = _train(sagemaker, write_digits(home / "datasets" / "digits"), ticks)
+        endpoint = local_jobs.start_endpoint(sagemaker, job, None)
+        try:
+            local_jobs.wait_until_in_service(sagemaker, endpoint)
+            ticks.add(f"`serve` is in service as {endpoint}")
+            _ask(sagemaker, home, endpoint, ticks)
+        finally:
+            local_jobs.delete_endpoint(sagemaker, endpoint)
+        ticks.add("SIGTERM ended it")
+
+
+class _Ticks:
+    """Lines with a tick, each with the seconds since the line before."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._since = time.monotonic()
+
+    def add(self, text: str) -> None:
+        now = time.monotonic()
+        self._console.print(f"[green]✓[/] {text} ({now - self._since:.1f} s)", highlight=False, soft_wrap=True)
+        self._since = now
+
+
+def _train(sagemaker: LocalSageMaker, data: Path, ticks: _Ticks) -> str:
+    job = local_jobs.start_training(sagemaker, data, "none", HYPERPARAMETERS, None)
+    while (description := sagemaker.describe_training_job(TrainingJobName=job))["TrainingJobStatus"] == "InProgress":
+        time.sleep(0.1)
+    if description["TrainingJobStatus"] != "Completed":
+        reason = description.get("FailureReason", "")
+        raise SmokeFailed(f"training failed: {reason}\n{last_lines(sagemaker.log_file(job), 20)}")
+    metrics = {metric["MetricName"]: metric["Value"] for metric in description["FinalMetricDataList"]}
+    ticks.add(f"`train` trained a model, test accuracy {metrics['test_accuracy']:.3f}")
+    return job
+
+
+def _ask(sagemaker: LocalSageMaker, home: Path, endpoint: str, ticks: _Ticks) -> None:
+    status = urllib3.PoolManager(retries=False).request("GET", f"{sagemaker.endpoint_url(endpoint)}/ping").status
+    if status != 200:
+        raise SmokeFailed(f"/ping answers {status}, not 200")
+    ticks.add("/ping answers 200")
+    picture = min((home / "datasets" / "digits" / "test").rglob("*.png"))
+    best = predict(LocalSageMakerRuntime(home), endpoint, picture, top_k=1)[0]
+    ticks.add(f"/invocations says {best.label} with {best.probability:.3f}; the picture is a {picture.parent.name}")
