@@ -87,7 +87,7 @@ def test_the_saved_model_gives_the_same_figures_without_the_cache(dogs, test_dat
     classifier, manifest = load_artifact(tmp_path)
     engine = TorchEngine(classifier, manifest.preprocessing)
     for row in predictions(sagemaker, jobs[2]["TrainingJobName"])[::30]:
-        pixels = manifest.preprocessing.pixels(test_data / "dogs10" / "test" / row["image"])
+        pixels = manifest.preprocessing.pixels((test_data / "dogs10" / "test" / row["image"]).read_bytes())
         found = engine.probabilities(manifest.preprocessing.normalize(pixels[None]))[0]
         written = np.array([float(value) for key, value in row.items() if key.startswith("p(")])
         assert np.abs(found - written).max() < 1e-3

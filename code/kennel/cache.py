@@ -4,13 +4,15 @@ import fcntl
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kennel.atomic import write_json
 
+POLL = 0.1  # seconds between two looks at a lock that another process holds
 FORMAT = 1  # raise it when the files inside the folders change their meaning; older folders are then never read
 
 
@@ -34,16 +36,23 @@ class Cache:
         """Return where the folder for `key` is, or would be."""
         return self.root / kind / digest({"format": FORMAT, **key})
 
-    def folder(self, kind: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+    def folder(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        build: Callable[[Path], None],
+        waiting: Callable[[], None] = lambda: None,
+    ) -> Path:
         """Return the folder for `key`, calling `build(empty_folder)` first if it is not there yet.
 
-        `kind` names the sort of thing (`packed`, `features`); `key` holds all that the content depends on.
+        `kind` names the sort of thing (`packed`, `features`); `key` holds all that the content depends on. `waiting` is
+        called again and again while another process builds the same folder, and may raise to give up.
         An exception in `build` leaves nothing behind.
         """
         final = self.path(kind, key)
         if final.is_dir():
             return final
-        with self._lock(kind, final.name):
+        with self._lock(kind, final.name, waiting):
             if final.is_dir():
                 return final
             partial = final.with_name(f"{final.name}.partial")
@@ -58,9 +67,19 @@ class Cache:
         return final
 
     @contextmanager
-    def _lock(self, kind: str, name: str) -> Iterator[None]:
+    def _lock(self, kind: str, name: str, waiting: Callable[[], None]) -> Iterator[None]:
         locks = self.root / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         with (locks / f"{kind}-{name}").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while not _try_lock(file):
+                waiting()
+                time.sleep(POLL)
             yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

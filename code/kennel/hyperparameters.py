@@ -177,10 +177,8 @@ def parse_hyperparameters(values: Mapping[str, Any]) -> Hyperparameters:
         text = _plain(raw)
         if name not in DECLARATIONS:
             problems.append(f"{key}={text}: there is no such hyperparameter")
-        elif name in given and given[name] != text:
+        elif text and given.setdefault(name, text) != text:
             problems.append(f"{key}={text}: {name} is given twice, as {given[name]} and as {text}")
-        elif text:
-            given[name] = text
     parsed: dict[str, Any] = {}
     for name, text in given.items():
         declaration = DECLARATIONS[name]
@@ -190,12 +188,22 @@ def parse_hyperparameters(values: Mapping[str, Any]) -> Hyperparameters:
             problems.append(f"{name}={text}: must be {declaration.bounds} (default {declaration.default})")
     if not problems:
         hyperparameters = Hyperparameters(**parsed)
-        if not (hyperparameters.from_scratch and hyperparameters.unfreeze == "head"):
+        problems += _contradictions(hyperparameters)
+        if not problems:
             return hyperparameters
-        problems.append("unfreeze=head with weights=none: a frozen random backbone learns nothing; use unfreeze=all")
     if any("no such hyperparameter" in problem for problem in problems):
         problems.append("known are: " + ", ".join(DECLARATIONS))
     raise HyperparameterError("bad hyperparameters:\n  " + "\n  ".join(problems))
+
+
+def _contradictions(hp: Hyperparameters) -> list[str]:
+    """Return what is wrong with values that are right one by one."""
+    problems = []
+    if hp.from_scratch and hp.unfreeze == "head":
+        problems.append("unfreeze=head with weights=none: a frozen random backbone learns nothing; use unfreeze=all")
+    if hp.batch_size == 1 and not hp.head_only:
+        problems.append("batch_size=1 with a backbone that is trained: batch norm needs two images or more a step")
+    return problems
 
 
 def canonical_name(key: str) -> str:

@@ -1,5 +1,6 @@
 """The names of the metrics, the log lines that carry them, and the regular expressions that read them back."""
 
+import contextlib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -34,11 +35,26 @@ def metric_definitions() -> list[MetricDefinition]:
 
 
 def final_metrics(lines: Iterable[str], definitions: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the last value of each metric that `definitions` find in `lines`, as SageMaker does (contract B5)."""
-    patterns = [(definition["Name"], re.compile(definition["Regex"])) for definition in definitions]
+    """Return the last value of each metric that `definitions` find in `lines`, as SageMaker does (contract B5).
+
+    A definition that is no regular expression or has no group, and a value that is no finite number, are passed over.
+    """
+    patterns = {definition["Name"]: pattern for definition in definitions if (pattern := _compile(definition["Regex"]))}
     values: dict[str, float] = {}
     for line in lines:
-        for name, pattern in patterns:
+        for name, pattern in patterns.items():
             for match in pattern.finditer(line):
-                values[name] = float(match.group(1))
+                with contextlib.suppress(ValueError):  # what the group holds is no number
+                    value = float(match.group(1))
+                    if math.isfinite(value):
+                        values[name] = value
     return values
+
+
+def _compile(regex: str) -> re.Pattern[str] | None:
+    """Return the pattern of a user's definition, or None when it can find no value."""
+    try:
+        pattern = re.compile(regex)
+    except re.error:
+        return None
+    return pattern if pattern.groups else None

@@ -66,6 +66,22 @@ def test_two_processes_build_the_same_folder_once(tmp_path):
     assert (tmp_path / "builds").read_text() == "built\n"
 
 
+def test_who_waits_for_another_can_give_up(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    process = context.Process(target=_build_slowly, args=(tmp_path, started))
+    process.start()
+    started.wait()
+
+    def give_up():
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        Cache(tmp_path).folder("kind", {}, write_note, waiting=give_up)
+    process.join()
+    assert process.exitcode == 0
+
+
 def _die_while_building(root):
     def build(folder):
         write_note(folder)

@@ -59,7 +59,8 @@ def test_a_value_of_another_type_is_refused(values):
 
 
 def test_a_value_given_twice_must_be_the_same():
-    assert parse_hyperparameters({"lr": "0.1", "learning_rate": "0.1"}).learning_rate == 0.1
+    for other in ("0.1", ""):
+        assert parse_hyperparameters({"lr": "0.1", "learning_rate": other}).learning_rate == 0.1
     with pytest.raises(HyperparameterError, match="given twice"):
         parse_hyperparameters({"lr": "0.1", "learning_rate": "0.2"})
 
@@ -67,6 +68,12 @@ def test_a_value_given_twice_must_be_the_same():
 def test_a_frozen_random_backbone_is_refused():
     with pytest.raises(HyperparameterError, match="learns nothing"):
         parse_hyperparameters({"weights": "none", "unfreeze": "head"})
+
+
+def test_batches_of_one_image_are_refused_where_batch_norm_trains():
+    assert parse_hyperparameters({"batch_size": "1"}).batch_size == 1
+    with pytest.raises(HyperparameterError, match="batch norm needs two images"):
+        parse_hyperparameters({"batch_size": "1", "weights": "none"})
 
 
 @pytest.mark.parametrize(

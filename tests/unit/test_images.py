@@ -109,6 +109,16 @@ def test_a_class_that_training_lacks_is_refused(tmp_path):
     assert "test has classes that train lacks: purple" in refusal({"training": data})
 
 
+def test_a_link_that_leads_nowhere_and_a_name_that_is_no_text_are_refused(tmp_path):
+    data = write_colour_images(tmp_path)
+    link = data / "train" / "red" / "lost.png"
+    link.symlink_to("/no/such/file")
+    assert "lost.png cannot be read: No such file" in refusal({"training": data})
+    link.unlink()
+    (data / "train" / "red" / os.fsdecode(b"\xff.png")).write_bytes(b"x")
+    assert "the name is not UTF-8" in refusal({"training": data})
+
+
 # decode
 
 
@@ -164,10 +174,22 @@ def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_decoded():
         decode_image(bomb, at_least=1)
 
 
+def test_sixteen_bit_grey_keeps_its_shades():
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    shades = np.asarray(decode_image(to_bytes(Image.fromarray(ramp)), at_least=1))
+    assert shades[..., 0].flatten().tolist() == list(range(256))
+
+
 # preprocess
 
 
-@pytest.mark.parametrize("size", [(500, 375), (375, 500), (256, 256), (300, 1000), (60, 45)])
+def test_a_picture_too_thin_to_be_resized_is_refused():
+    thin = to_bytes(Image.new("L", (1, 200_000)))
+    with pytest.raises(ImageError, match="1 x 200000 pixels, too long and thin"):
+        Preprocessing.for_size(224).pixels(thin)
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (256, 256), (300, 1000), (60, 45), (98, 98), (161, 161)])
 def test_preprocessing_is_torchvisions_to_the_bit(size):
     picture = photo(*size)
     reference = transforms.Compose(
@@ -208,7 +230,7 @@ def test_packed_images_are_the_preprocessed_files_in_order(colour_images, tmp_pa
     assert packed.pixels.shape == (24, 32, 32, 3)
     assert packed.labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
     for name, pixels in zip(packed.names, packed.pixels, strict=True):
-        assert np.array_equal(pixels, preprocessing.pixels(colour_images / "train" / name))
+        assert np.array_equal(pixels, preprocessing.pixels((colour_images / "train" / name).read_bytes()))
 
 
 def test_a_second_job_does_not_decode_again(tmp_path):
@@ -241,6 +263,23 @@ def test_a_bad_image_is_left_out_with_its_reason(tmp_path):
     assert [image.name for image in packed.skipped] == ["green/3.png"]
     assert "green/3.png" not in packed.names
     assert packed.labels.tolist() == [0] * 8 + [1] * 7 + [2] * 8
+
+
+def test_a_file_that_cannot_be_read_now_is_not_remembered_as_bad(tmp_path, monkeypatch):
+    data = write_colour_images(tmp_path / "data")
+    records = index_images({"training": data}).train
+    file = records[5].path
+    content, status = file.read_bytes(), file.stat()
+    file.unlink()
+
+    def pack_now():
+        return pack_images(records, Preprocessing.for_size(32), Cache(tmp_path / "cache"), 2, lambda done: None)
+
+    with pytest.raises(DataError, match=f"{file} cannot be read: No such file"):
+        pack_now()
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert len(pack_now()) == 24
 
 
 def test_skipped_images_are_listed_and_too_many_fail_with_the_first_five(tmp_path):

@@ -33,6 +33,15 @@ def test_definitions_keep_the_services_limits_a6_4():
         assert re.compile(definition["Regex"]).groups == 1
 
 
+def test_a_users_definition_that_finds_no_number_is_passed_over():
+    definitions = [
+        {"Name": "any", "Regex": r"loss=(\S+)"},
+        {"Name": "no-group", "Regex": "loss"},
+        {"Name": "broken", "Regex": "("},
+    ]
+    assert final_metrics(["loss=0.5", "loss=nan", "loss=later"], definitions) == {"any": 0.5}
+
+
 def test_the_last_value_wins_b5():
     lines = ["epoch=1 valid_accuracy=0.9000;", "epoch=2 valid_accuracy=0.5000;", "best_epoch=1; valid_accuracy=0.9000;"]
     assert final_metrics(lines, metric_definitions()) == {"valid_accuracy": 0.9}

@@ -81,6 +81,55 @@ def test_the_same_seed_gives_the_same_metrics_and_another_seed_others(train):
     assert metric_lines("d", "1", **scratch) == metric_lines("e", "1", **scratch)
 
 
+def test_features_are_the_same_when_they_are_computed_again(train, tmp_path):
+    def features(name):
+        train(name=name)
+        files = sorted((tmp_path / "cache" / "features").glob("*/features.npy"))
+        return [np.load(file).tolist() for file in files]
+
+    first = features("a")
+    (tmp_path / "cache").rename(tmp_path / "old-cache")
+    assert features("b") == first
+    assert len(first) == 4  # two views of the training images, valid, test
+
+
+def test_a_last_image_alone_joins_the_batch_before_it(train, tmp_path):
+    data = write_colour_images(tmp_path / "data", train=3)
+    lines = train(data=data, weights="none", batch_size="8")  # 9 images of one pixel each below the last batch norm
+    assert lines[-1].startswith("best_epoch=")
+
+
+def test_momentum_is_the_users_with_every_scheduler(colour_images):
+    import torch
+
+    from kennel.training.loop import make_optimizer, make_scheduler
+
+    for scheduler in ("cosine", "onecycle", "constant"):
+        hp = parse_hyperparameters({"optimizer": "sgd", "momentum": "0.5", "scheduler": scheduler})
+        optimizer = make_optimizer(torch.nn.Linear(2, 2), hp)
+        make_scheduler(optimizer, hp, steps=10)
+        assert optimizer.param_groups[0]["momentum"] == 0.5
+
+
+def test_a_stop_during_the_final_test_keeps_the_model(train, tmp_path):
+    stop = StopSignal()
+
+    class StopAtLastEpoch(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith("epoch=2 "):
+                stop.set()
+
+    handler = StopAtLastEpoch()
+    logging.getLogger("kennel").addHandler(handler)
+    try:
+        lines = train(stop=stop)
+    finally:
+        logging.getLogger("kennel").removeHandler(handler)
+    assert lines[-2].startswith("stopped on request")
+    assert "test_accuracy" not in lines[-1]
+    assert (tmp_path / "job" / "model" / "kennel.json").exists()
+
+
 def test_a_second_job_finds_images_and_features_in_the_cache(train):
     first, second = train(name="a"), train(name="b", learning_rate="0.01")
     assert sum(line.startswith("progress") for line in first) == 7  # 3 splits, 2 views, valid, test

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sagemaker_inference import parameters
+
 from kennel.errors import ContractError
 
-BASE_DIR = "SAGEMAKER_BASE_DIR"  # the toolkit's variable; /opt/ml unless set
+BASE_DIR = parameters.BASE_PATH_ENV  # /opt/ml unless set
 TRAINING_MODULE = "SAGEMAKER_TRAINING_MODULE"  # the toolkit's variable for a framework hook (contract A5.7)
-LOG_LEVEL = "SAGEMAKER_CONTAINER_LOG_LEVEL"  # a number; the toolkit fails on anything else (contract A5.3)
-BIND_TO_PORT = "SAGEMAKER_BIND_TO_PORT"  # contract C1.3, C3.4
-DEFAULT_ACCEPT = "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"  # contract C2.1
-MAX_PAYLOAD = "SAGEMAKER_MAX_PAYLOAD_IN_MB"  # contract C2.1
-SERVER_TIMEOUT = "SAGEMAKER_MODEL_SERVER_TIMEOUT"  # seconds (contract C2.1)
+LOG_LEVEL = parameters.LOG_LEVEL_ENV  # a number; the training toolkit fails on anything else (contract A5.3)
+BIND_TO_PORT = parameters.BIND_TO_PORT_ENV  # contract C1.3, C3.4
+DEFAULT_ACCEPT = parameters.DEFAULT_INVOCATIONS_ACCEPT_ENV  # contract C2.1
+MAX_PAYLOAD = parameters.MAX_REQUEST_SIZE  # megabytes (contract C2.1)
+SERVER_TIMEOUT = parameters.MODEL_SERVER_TIMEOUT_ENV  # seconds (contract C2.1)
+BIND_HOST = "KENNEL_BIND_HOST"  # the address that a server listens on; all of them unless set, as a container must
 WEIGHTS_DIR = "KENNEL_WEIGHTS"  # pretrained weights that the image brings, one file a backbone
 CACHE_DIR = "KENNEL_CACHE"  # packed images and features; the job's scratch space unless set
 
@@ -88,7 +91,7 @@ class TrainingEnvironment:
 
     @classmethod
     def read(cls) -> "TrainingEnvironment":
-        """Read the configuration files. Raises ContractError when they are malformed or ask for Pipe mode."""
+        """Read the configuration files. Raises ContractError for malformed ones, Pipe mode, and several hosts."""
         tree = folders()
         channels = read_json_object(tree.config / "inputdataconfig.json")
         for name, channel in channels.items():
@@ -97,6 +100,9 @@ class TrainingEnvironment:
                     f"the channel `{name}` is in Pipe mode, which hands over a stream instead of files; "
                     "use the input mode File or FastFile"
                 )
+        hosts = read_json_object(tree.config / "resourceconfig.json").get("hosts", [])
+        if len(hosts) > 1:
+            raise ContractError(f"the job has {len(hosts)} hosts; this version trains on one, set InstanceCount to 1")
         return cls(
             folders=tree,
             hyperparameters=read_json_object(tree.config / "hyperparameters.json"),
@@ -112,8 +118,10 @@ def read_json_object(file: Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
+    except UnicodeDecodeError as error:
+        raise ContractError(f"{file} is not UTF-8 text: {error}") from error
     try:
-        value = json.loads(text or "{}")
+        value = json.loads(text.strip() or "{}")
     except ValueError as error:
         raise ContractError(f"{file} is not JSON: {error}") from error
     if not isinstance(value, dict):

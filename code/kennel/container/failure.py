@@ -5,7 +5,8 @@ from pathlib import Path
 
 from kennel.atomic import write_text
 
-_LAST_LINE = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Stop\w*)\b.*", re.MULTILINE)
+_SHOWN = 4000  # characters of the end of stderr that go into the failure file
+_TOOLKIT_REPORTS = re.compile(r"^.*sagemaker-training-toolkit ERROR", re.MULTILINE)
 
 
 def write_failure(file: Path, reason: str) -> None:
@@ -14,10 +15,10 @@ def write_failure(file: Path, reason: str) -> None:
 
 
 def reason_from_stderr(stderr: str) -> str:
-    """Return the last exception's message in what a script wrote to stderr, with its traceback below; "" if none."""
-    start = stderr.rfind("Traceback (most recent call last)")
-    if start < 0:
-        return ""
-    traceback = stderr[start:]
-    found = _LAST_LINE.search(traceback)
-    return f"{found.group(0)}\n\n{traceback}" if found else traceback
+    """Return the last line that a script wrote to stderr, and below it the end of all it wrote there; "" if nothing.
+
+    The last line is the exception's own where one ended the script. What the toolkit adds is cut off.
+    """
+    report = _TOOLKIT_REPORTS.search(stderr)
+    written = (stderr[: report.start()] if report else stderr).strip()
+    return f"{written.splitlines()[-1]}\n\n{written[-_SHOWN:]}" if written else ""

@@ -1,5 +1,6 @@
 """What the toolkit's `train` runs for us (contract A5.7): our own training, or a submitted script."""
 
+import json
 import logging
 import os
 import re
@@ -111,7 +112,8 @@ def _mask_secrets(values: Mapping[str, Any]) -> Callable[[logging.LogRecord], bo
 
     The toolkit logs a script's whole environment and all hyperparameters (contract A3.6).
     """
-    secrets = [str(value) for name, value in values.items() if _SECRET_NAME.search(name) and len(str(value)) > 3]
+    plain = [str(value) for name, value in values.items() if _SECRET_NAME.search(name) and len(str(value)) > 3]
+    secrets = {*plain, *(json.dumps(value)[1:-1] for value in plain)}  # as they are, and as the toolkit quotes them
 
     def mask(record: logging.LogRecord) -> bool:
         text = record.getMessage()

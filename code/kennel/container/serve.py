@@ -1,37 +1,52 @@
 """`serve` on the image's PATH: process 1 of a hosting container. It is gunicorn's master, with our application."""
 
-import logging
-import signal
+import signal  # the handler comes before every other import: process 1 has no default one (contract C1.2)
 import sys
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # until gunicorn sets its own
+
+import logging
 from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING
 
-from flask import Flask
-from gunicorn.app.wsgiapp import WSGIApplication
-
-import kennel.serving
-from kennel.container.environment import DEFAULT_ACCEPT, MAX_PAYLOAD, folders, number_variable, variable
+from kennel.container.environment import (
+    BIND_TO_PORT,
+    DEFAULT_ACCEPT,
+    MAX_PAYLOAD,
+    SERVER_TIMEOUT,
+    folders,
+    number_variable,
+    variable,
+)
 from kennel.errors import KennelError
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 
 def main() -> None:
     """Serve until SIGTERM; gunicorn then lets the requests in work finish."""
-    signal.signal(signal.SIGTERM, _leave)  # until gunicorn has a handler of its own: process 1 has no default one
+    try:
+        for name in (BIND_TO_PORT, MAX_PAYLOAD, SERVER_TIMEOUT):
+            number_variable(name, 0)
+    except KennelError as error:
+        sys.exit(f"serve: {error}")
+    from gunicorn.app.wsgiapp import WSGIApplication  # noqa: PLC0415 - bad variables are refused before it
+
+    import kennel.serving  # noqa: PLC0415 - as above
+
     settings = Path(kennel.serving.__file__).with_name("gunicorn.conf.py")
     sys.argv = ["serve", "--config", str(settings), "kennel.container.serve:create_app()"]
     WSGIApplication("%(prog)s").run()
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
-
-
-def create_app() -> Flask:
+def create_app() -> "Flask":
     """Return the application for the model in `/opt/ml/model`, as gunicorn's master asks for it before it forks.
 
     What is wrong with the model is said once, in full, and ends the server (contract E7).
     """
-    import torch  # noqa: PLC0415 - slow; bad variables are refused before
+    import torch  # noqa: PLC0415 - slow, and not needed to refuse bad variables
 
     from kennel.serving.app import Settings, load_service  # noqa: PLC0415 - as above
     from kennel.serving.app import create_app as create  # noqa: PLC0415 - as above

@@ -154,14 +154,14 @@ def _signal_group(group: int, number: int) -> None:
 def _failure_reason(tree: Folders, code: int, stderr: str) -> str:
     """Return why the work failed, most useful line first."""
     written = tree.failure.read_text(errors="replace") if tree.failure.exists() else ""
-    if written.startswith(
-        "ExecuteUserScriptError"
-    ):  # the toolkit's text has no word of the script's own (contract A1.8)
-        written = reason_from_stderr(stderr) or written
+    if written.startswith("ExecuteUserScriptError") and "SIGKILL" not in written:
+        said = reason_from_stderr(stderr)  # the toolkit's text has no word of the script's own (contract A1.8)
+        written = f"{said}\n\n{written}" if said else written
     elif written.startswith("Framework Error"):
         written = reason_from_stderr(written) or written
     if _SIGTERM_SEEN and not written.startswith("Stopped by SIGTERM"):
-        return f"Stopped by SIGTERM before there was a model\n{written}"
+        state = "what was saved until then is kept" if any(tree.model.iterdir()) else "there was no model yet"
+        return f"Stopped by SIGTERM; {state}\n{written}"
     if written:
         return written
     if code == -signal.SIGKILL:

@@ -28,6 +28,7 @@ def pick_device() -> torch.device:
     except RuntimeError as error:
         _say_unusable(str(error))
         return torch.device("cpu")
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32: what a GPU measures is what a CPU serves
     return torch.device("cuda")
 
 

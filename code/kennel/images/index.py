@@ -107,10 +107,20 @@ def _list_class(root: Path, folder: Path, label: int) -> list[ImageRecord]:
         if entry.is_dir():
             records += _list_class(root, path, label)
         elif path.suffix.lower() in EXTENSIONS:
-            status = entry.stat()
+            status = _stat(entry)
             name = path.relative_to(root).as_posix()
             records.append(ImageRecord(path, name, label, status.st_size, status.st_mtime_ns))
     return records
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        entry.path.encode()
+        return entry.stat()
+    except UnicodeEncodeError:
+        raise DataError(f"{entry.path!r}: the name is not UTF-8; rename the file") from None
+    except OSError as error:
+        raise DataError(f"{entry.path} cannot be read: {error.strerror}") from error
 
 
 def _some(names: list[str]) -> str:

@@ -16,7 +16,7 @@ from kennel.errors import DataError, ImageError
 from kennel.images.index import ImageRecord
 from kennel.images.preprocess import Preprocessing
 
-Progress = Callable[[int], None]  # called with how many are done; may raise to end the work
+Progress = Callable[[int], None]  # called with how many are done, 0 while others do it; may raise to end the work
 
 _CHUNK = 128  # images decoded between two reports; bounds the memory that decoded images wait in
 
@@ -70,7 +70,7 @@ def pack_images(
                 progress(start + len(chunk))
         write_json(folder / "skipped.json", skipped)
 
-    folder = cache.folder("packed", key, build)
+    folder = cache.folder("packed", key, build, waiting=lambda: progress(0))
     skipped = dict(json.loads((folder / "skipped.json").read_text()))
     kept = [record for i, record in enumerate(records) if i not in skipped]
     shape = (len(kept), size, size, 3)
@@ -85,8 +85,13 @@ def pack_images(
 
 
 def _decode(record: ImageRecord, preprocessing: Preprocessing) -> NDArray[np.uint8] | str:
+    """Return the pixels, or why these bytes are no picture. Raises DataError when there are no bytes: that may pass."""
     try:
-        return preprocessing.pixels(record.path)
+        data = record.path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{record.path} cannot be read: {error.strerror}") from error
+    try:
+        return preprocessing.pixels(data)
     except ImageError as error:
         return str(error)
 

@@ -1,13 +1,13 @@
 """The one way from an image to what a network sees: training, evaluation and serving all call it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kennel.images.decode import decode_image
+from kennel.errors import ImageError
+from kennel.images.decode import MAX_PIXELS, decode_image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1, as torchvision's weights expect
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -27,12 +27,17 @@ class Preprocessing:
         """Return the preprocessing for a square of `image_size`, with torchvision's proportion of 256 to 224."""
         return cls(resize=round(image_size * 256 / 224), crop=image_size)
 
-    def pixels(self, source: Path | bytes) -> NDArray[np.uint8]:
-        """Return the image as (crop, crop, 3) uint8. Raises ImageError when it cannot be decoded."""
-        image = decode_image(source, at_least=self.resize)
+    def pixels(self, data: bytes) -> NDArray[np.uint8]:
+        """Return the image in a file's bytes as (crop, crop, 3) uint8. Raises ImageError when there is none."""
+        image = decode_image(data, at_least=self.resize)
         width, height = image.size
-        scale = self.resize / min(width, height)
-        size = (self.resize, int(height * scale)) if width <= height else (int(width * scale), self.resize)
+        # torchvision's own rounding
+        if width <= height:
+            size = (self.resize, int(self.resize * height / width))
+        else:
+            size = (int(self.resize * width / height), self.resize)
+        if size[0] * size[1] > MAX_PIXELS:
+            raise ImageError(f"the image has {width} x {height} pixels, too long and thin to be resized to {size}")
         image = image.resize(size, Image.Resampling.BILINEAR)
         left, top = round((size[0] - self.crop) / 2), round((size[1] - self.crop) / 2)
         return np.asarray(image.crop((left, top, left + self.crop, top + self.crop)))

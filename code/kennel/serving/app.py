@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
-from sagemaker_inference.content_types import JSON
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from kennel.engines import Engine, TorchEngine
@@ -18,7 +17,7 @@ from kennel.engines.torch_engine import BATCH
 from kennel.images.preprocess import Preprocessing
 from kennel.model.artifact import load_artifact
 from kennel.serving.batcher import Batcher
-from kennel.serving.codecs import Answer, Row, decode_request, encode_answer, parse_accept
+from kennel.serving.codecs import JSON, Answer, Row, decode_request, encode_answer, parse_accept
 from kennel.serving.errors import Overloaded, RequestError, TooLarge
 
 log = logging.getLogger(__name__)

@@ -6,17 +6,20 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sagemaker_inference.content_types import CSV, JSON, NPY
 
 from kennel.errors import ImageError
 from kennel.images.preprocess import Preprocessing
 from kennel.serving.errors import BadRequest, NotAcceptable, RequestError, Unprocessable, UnsupportedType
 
+JSON = "application/json"
 JSON_LINES = "application/jsonlines"
+CSV = "text/csv"
+NPY = "application/x-npy"
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "application/x-image")
 REQUEST_TYPES = (*IMAGE_TYPES, NPY, JSON, JSON_LINES)
 ANSWER_TYPES = (JSON, JSON_LINES, CSV, NPY)
@@ -79,9 +82,12 @@ def _image(data: bytes, preprocessing: Preprocessing) -> Tensor:
 
 
 def _load_npy(body: bytes) -> NDArray[Any]:
+    if not body.startswith(np.lib.format.MAGIC_PREFIX):
+        raise BadRequest("the body is no NPY array of numbers: it does not begin as one")
     try:
-        array: NDArray[Any] = np.load(io.BytesIO(body), allow_pickle=False)  # a pickle could run code (contract C2.8)
-    except (ValueError, EOFError, OSError) as error:
+        # a pickle could run code (contract C2.8)
+        array: NDArray[Any] = np.load(io.BytesIO(body), allow_pickle=False)
+    except (ValueError, TypeError, EOFError, SyntaxError, TokenError, MemoryError, OverflowError) as error:
         raise BadRequest(f"the body is no NPY array of numbers: {error}") from error
     return array
 
@@ -96,7 +102,7 @@ def _load_json(text: bytes, what: str) -> Any:
 def _to_array(value: Any) -> NDArray[Any]:
     try:
         return np.array(value, dtype=np.float32)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise Unprocessable(
             'the JSON should be nested lists of numbers (a tensor) or {"instances": [{"b64": …}]}'
         ) from error
@@ -167,8 +173,8 @@ def _quality(kind: _MediaType) -> float:
 
 def _top_k(parameters: dict[str, str]) -> int:
     text = parameters.get("top_k", str(DEFAULT_TOP_K))
-    if not text.isdecimal() or int(text) < 1:
-        raise BadRequest(f"Accept: top_k={text} should be a whole number, at least 1")
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise BadRequest(f"Accept: top_k={text[:20]} should be a whole number, at least 1")
     return int(text)
 
 

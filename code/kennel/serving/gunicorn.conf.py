@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from kennel.container.environment import BIND_TO_PORT, SERVER_TIMEOUT, number_variable
+from kennel.container.environment import BIND_HOST, BIND_TO_PORT, SERVER_TIMEOUT, number_variable, variable
 from kennel.serving.app import EXTENSION, Settings
 
-bind = f"0.0.0.0:{number_variable(BIND_TO_PORT, 8080)}"  # contract C1.3
+bind = f"{variable(BIND_HOST, '0.0.0.0')}:{number_variable(BIND_TO_PORT, 8080)}"  # contract C1.3
 workers = 1  # the batcher keeps all cores busy; a second process would hold a second copy of the model
 worker_class = "gthread"
 threads = Settings.max_requests + 16  # places beyond those that may wait for the model, so that /ping finds one (C1.4)

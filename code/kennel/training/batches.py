@@ -1,6 +1,5 @@
 """What an epoch is made of: shuffled batches of cached features, or of packed images."""
 
-import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -36,7 +35,8 @@ class _Shuffled:
         self._device = device
 
     def __len__(self) -> int:
-        return math.ceil(len(self._labels) / self._batch_size)
+        count, rest = divmod(len(self._labels), self._batch_size)
+        return max(1, count + (rest > 1))  # a last image alone goes with the batch before it
 
     def epoch(self, generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Batches.epoch`."""
@@ -45,8 +45,10 @@ class _Shuffled:
         views = torch.zeros(count, dtype=torch.int64)
         if generator is not None:
             views = torch.randint(self._views, (count,), generator=generator)
-        for start in range(0, count, self._batch_size):
-            part = rows[start : start + self._batch_size]
+        parts = list(torch.split(rows, self._batch_size))
+        if len(parts) > 1 and len(parts[-1]) == 1:  # batch norm cannot train on a single image
+            parts[-2:] = [torch.cat(parts[-2:])]
+        for part in parts:
             yield self._inputs(part, views[part]).to(self._device), self._labels[part].to(self._device)
 
     def _inputs(self, rows: Tensor, views: Tensor) -> Tensor:

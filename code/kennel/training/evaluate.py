@@ -57,6 +57,7 @@ def evaluate_artifact(folder: Path, images: PackedImages, cache: Cache, report: 
     The features come from the cache when a job saw the same images with the same backbone before; the backbone is
     known by the weights in the folder.
     """
+    report(0)
     classifier, manifest = load_artifact(folder)
     engine = TorchEngine(classifier, manifest.preprocessing)
     engine.warm_up()

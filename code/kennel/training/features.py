@@ -43,5 +43,6 @@ def extract_features(
             report(min(start + BATCH, len(images)))
         np.save(folder / "features.npy", torch.cat(parts).numpy())
 
-    features: NDArray[np.float32] = np.load(cache.folder("features", key, build) / "features.npy", mmap_mode="r")
+    folder = cache.folder("features", key, build, waiting=lambda: report(0))
+    features: NDArray[np.float32] = np.load(folder / "features.npy", mmap_mode="r")
     return features

@@ -63,7 +63,10 @@ def fit(module: nn.Module, train: Batches, valid: Batches, hp: Hyperparameters, 
             total_loss = total_loss.to(loss.device) + loss.detach() * len(labels)
             correct = correct.to(loss.device) + (logits.detach().argmax(1) == labels).sum()
         metrics = {"train_loss": total_loss.item() / seen, "train_accuracy": correct.item() / seen}
-        metrics["valid_loss"], metrics["valid_accuracy"] = evaluate_batches(module, valid)
+        try:
+            metrics["valid_loss"], metrics["valid_accuracy"] = evaluate_batches(module, valid, stop)
+        except Stopped:
+            return _best_or_stopped(best, epoch)
         _check_finite(metrics, epoch, hp)
         log.info(metric_line(f"epoch={epoch}", metrics))
         current = BestEpoch(epoch, metrics, module.state_dict())
@@ -91,11 +94,13 @@ def _check_finite(metrics: dict[str, float], epoch: int, hp: Hyperparameters) ->
 
 
 @torch.inference_mode()
-def evaluate_batches(module: nn.Module, batches: Batches) -> tuple[float, float]:
-    """Return the mean cross-entropy and the accuracy of `module`."""
+def evaluate_batches(module: nn.Module, batches: Batches, stop: StopSignal) -> tuple[float, float]:
+    """Return the mean cross-entropy and the accuracy of `module`; raises Stopped as soon as `stop` is set."""
     module.eval()
     loss, correct, seen = 0.0, 0, 0
     for inputs, labels in batches.epoch(None):
+        if stop.is_set():
+            raise Stopped("while validating")
         logits = module(inputs)
         loss += F.cross_entropy(logits, labels, reduction="sum").item()
         correct += int((logits.argmax(1) == labels).sum())
@@ -119,7 +124,7 @@ def make_optimizer(module: nn.Module, hp: Hyperparameters) -> Optimizer:
 def make_scheduler(optimizer: Optimizer, hp: Hyperparameters, steps: int) -> LRScheduler:
     """Return the schedule of the learning rate over all `steps`: half a cosine, one-cycle, or constant."""
     if hp.scheduler == "onecycle":
-        return OneCycleLR(optimizer, max_lr=hp.learning_rate, total_steps=steps + 1)
+        return OneCycleLR(optimizer, max_lr=hp.learning_rate, total_steps=steps + 1, cycle_momentum=False)
     if hp.scheduler == "cosine":
         return LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0))))
     return LambdaLR(optimizer, lambda step: 1.0)

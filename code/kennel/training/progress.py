@@ -38,7 +38,7 @@ def reporter(step: str, split: str, total: int, stop: StopSignal) -> Callable[[i
     def report(done: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if done >= total or now - last >= INTERVAL:
+        if 0 < done >= total or now - last >= INTERVAL:
             last = now
             log.info("progress step=%s; split=%s; done=%d; total=%d;", step, split, done, total)
         if stop.is_set():

@@ -10,7 +10,7 @@ import torch
 from kennel.cache import Cache
 from kennel.engines.device import describe_device, fast_precision, pick_device
 from kennel.engines.torch_engine import FrozenBackbone
-from kennel.errors import WeightsError
+from kennel.errors import Stopped, WeightsError
 from kennel.hyperparameters import Hyperparameters
 from kennel.images.augment import augmented_views
 from kennel.images.index import ImageIndex, index_images
@@ -51,6 +51,8 @@ def run(job: Job, stop: StopSignal) -> None:
     is no complete epoch yet. Raises a KennelError for whatever the user can mend.
     """
     hp = job.hyperparameters
+    torch.set_num_threads(available_cores())
+    torch.backends.cudnn.deterministic = True  # the same seed gives the same metrics
     device = pick_device()
     log.info("start device=%s; backbone=%s; head_only=%s;", describe_device(device), hp.backbone, hp.head_only)
     torch.manual_seed(hp.seed)
@@ -76,11 +78,12 @@ def run(job: Job, stop: StopSignal) -> None:
     )
     save_artifact(job.model_dir, classifier.cpu(), manifest)
     metrics = {name: best.metrics[name] for name in ("valid_loss", "valid_accuracy")}
-    if stop.is_set():
+    try:
+        report = reporter("test", "test", len(images["test"]), stop)
+        evaluation = evaluate_artifact(job.model_dir, images["test"], cache, report)
+    except Stopped:
         log.info("stopped on request: epoch %d is saved as the model, the test is left out", best.epoch)
     else:
-        report = reporter("test", "test", len(images["test"]), StopSignal())
-        evaluation = evaluate_artifact(job.model_dir, images["test"], cache, report)
         metrics |= {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
         write_evaluation(job.output_dir, "test", evaluation)
         save_manifest(job.model_dir, manifest.model_copy(update={"metrics": best.metrics | metrics}))

@@ -1,0 +1,109 @@
+"""The server's parts that a healthy model does not show."""
+
+import io
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kennel.images.preprocess import Preprocessing
+from kennel.serving.app import Service, Settings, create_app
+from kennel.serving.batcher import Batcher
+
+
+class Engine:
+    """An engine that gives an image's first value back, cannot stand the value 13, and remembers its batches."""
+
+    name = "echo"
+
+    def __init__(self):
+        self.batches = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def warm_up(self):
+        pass
+
+    def probabilities(self, images):
+        self.gate.wait()
+        values = images.reshape(len(images), -1)[:, :1]
+        self.batches.append(values[:, 0].tolist())
+        if (values == 13).any():
+            raise RuntimeError("thirteen")
+        return values
+
+
+def image(value):
+    return np.full((3, 2, 2), value, np.float32)
+
+
+def test_images_that_wait_together_go_through_the_model_together():
+    engine = Engine()
+    batcher = Batcher(engine, batch_size=4)
+    batcher.start()
+    engine.gate.clear()
+    first = threading.Thread(target=batcher.predict, args=([image(0)],))
+    first.start()
+    rows = []
+    second = threading.Thread(target=lambda: rows.extend(batcher.predict([image(n) for n in range(1, 7)])))
+    second.start()
+    while batcher._queue.qsize() < 6:  # until the second request waits behind the first
+        pass
+    engine.gate.set()
+    first.join()
+    second.join()
+    assert engine.batches == [[0], [1, 2, 3, 4], [5, 6]]
+    assert [row.item() for row in rows] == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_image_that_breaks_its_batch_fails_alone():
+    engine = Engine()
+    batcher = Batcher(engine, batch_size=4)
+    batcher.start()
+    engine.gate.clear()
+    results = {}
+
+    def ask(value):
+        try:
+            results[value] = batcher.predict([image(value)])[0].item()
+        except RuntimeError as error:
+            results[value] = str(error)
+
+    threads = [threading.Thread(target=ask, args=(value,)) for value in (11, 12, 13, 14)]
+    for thread in threads:
+        thread.start()
+    engine.gate.set()
+    for thread in threads:
+        thread.join()
+    assert results == {11: 11, 12: 12, 13: "thirteen", 14: 14}
+    assert batcher.is_alive()
+
+
+@pytest.fixture
+def client():
+    settings = Settings()
+    service = Service(Engine(), Preprocessing.for_size(16), ("a",), settings)
+    service.start()
+    return create_app(service, settings).test_client()
+
+
+def test_a_fault_of_the_server_is_500_without_its_traceback(client, caplog):
+    file = io.BytesIO()
+    np.save(file, np.full((3, 16, 16), 13.0))
+    answer = client.post("/invocations", data=file.getvalue(), content_type="application/x-npy")
+    assert answer.status_code == 500
+    assert answer.json == {"error": "the server failed at this request; its log says why"}
+    assert "thirteen" in caplog.text
+
+
+def test_a_service_that_was_not_started_is_not_healthy():
+    settings = Settings()
+    app = create_app(Service(Engine(), Preprocessing.for_size(16), ("a",), settings), settings)
+    assert app.test_client().get("/ping").status_code == 503
+
+
+def test_a_good_picture_is_answered_beside_the_fault(client):
+    file = io.BytesIO()
+    Image.new("RGB", (20, 20)).save(file, "PNG")
+    assert client.post("/invocations", data=file.getvalue(), content_type="image/png").status_code == 200
