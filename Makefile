@@ -39,6 +39,12 @@ smoke: setup ## train, serve and predict once in containers of the image; built 
 	@docker image inspect "$(image)" >/dev/null 2>&1 || scripts/build
 	@$(bin)/kennel smoke
 
+sdk-smoke: setup ## train, deploy and predict with AWS's own SDK in local mode (KENNEL_TEST_DATA=folder with dogs10)
+	@docker image inspect "$(image)" >/dev/null 2>&1 || scripts/build
+	@[ -d .venv-sdk ] || $(bin)/uv venv --quiet --python $(bin)/python .venv-sdk
+	@$(bin)/uv pip install --quiet --python .venv-sdk --requirement tests/sdk/requirements.txt
+	@.venv-sdk/bin/python tests/sdk/local_mode.py
+
 push: setup ## push the image to Amazon ECR and print its URI (AWS_REGION, KENNEL_REPOSITORY)
 	@$(bin)/kennel push
 
@@ -54,8 +60,9 @@ audit: setup ## look up the image's packages in the public database of known vul
 lock: setup ## pin the newest versions that docker/requirements.in and tests/requirements.in allow
 	@$(bin)/uv pip compile --quiet --upgrade --no-header --python-version 3.11 docker/requirements.in -o docker/requirements.txt
 	@$(bin)/uv pip compile --quiet --upgrade --no-header --python-version 3.11 tests/requirements.in -o tests/requirements.txt
+	@$(bin)/uv pip compile --quiet --upgrade --no-header --python-version 3.11 tests/sdk/requirements.in -o tests/sdk/requirements.txt
 
 clean: ## remove the environment and all caches in this folder
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	@rm -rf .venv .venv-sdk .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 
-.PHONY: help setup demo test lint format data bench-train build smoke push sbom audit lock clean
+.PHONY: help setup demo test lint format data bench-train build smoke sdk-smoke push sbom audit lock clean

@@ -16,6 +16,7 @@ class Engine:
     """An engine that gives an image's first value back, cannot stand the value 13, and remembers its batches."""
 
     name = "echo"
+    device = "cpu"
 
     def __init__(self):
         self.batches = []

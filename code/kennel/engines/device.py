@@ -1,25 +1,46 @@
 """Which device there is, and which precision it is fast in."""
 
 import logging
+import re
+import warnings
 from functools import cache
 
 import torch
 
 log = logging.getLogger(__name__)
 
+OLDEST_DRIVER = 525  # the first for CUDA 12; all releases of CUDA 12 run on it
+_OLD_DRIVER = re.compile(r"driver on your system is too old \(found version (\d+)\)")
+
 
 @cache
 def pick_device() -> torch.device:
-    """Return the GPU if one can be used, else the CPU; a GPU that fails to start is said once, and not used."""
-    if torch.cuda.device_count() == 0:  # asks the driver, without starting CUDA
+    """Return the GPU if one can be used, else the CPU; a GPU that cannot be used is said once (contract C6.3)."""
+    with warnings.catch_warnings(record=True) as said:  # torch warns at length of a driver that is too old
+        warnings.simplefilter("always")
+        count = torch.cuda.device_count()  # asks the driver, without starting CUDA
+    if count == 0:
+        for warning in said:
+            _say_unusable(str(warning.message))
         return torch.device("cpu")
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        log.warning("the GPU cannot be used, going on on the CPU: %s", str(error).splitlines()[0])
+        _say_unusable(str(error))
         return torch.device("cpu")
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32: what a GPU measures is what a CPU serves
     return torch.device("cuda")
+
+
+def _say_unusable(reason: str) -> None:
+    """Say in one sentence why the GPU is not used; `reason` is torch's."""
+    if old := _OLD_DRIVER.search(reason):
+        version = int(old.group(1))
+        reason = (
+            f"its driver is made for CUDA {version // 1000}.{version % 1000 // 10}, and CUDA {torch.version.cuda} "
+            f"needs driver {OLDEST_DRIVER} or newer"
+        )
+    log.warning("the GPU cannot be used, going on on the CPU: %s", reason.splitlines()[0])
 
 
 def describe_device(device: torch.device) -> str:

@@ -11,6 +11,11 @@ class Engine(Protocol):
 
     name: str  # as logs and reports call it
 
+    @property
+    def device(self) -> str:
+        """Where it runs, for the log; known after `warm_up`."""
+        ...
+
     def warm_up(self) -> None:
         """Move the model to its device and run it once, so that the first request is as fast as the others.
 

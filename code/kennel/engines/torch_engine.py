@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 
-from kennel.engines.device import pick_device
+from kennel.engines.device import describe_device, pick_device
 from kennel.images.preprocess import Preprocessing
 from kennel.machine import available_cores
 from kennel.model.backbones import weights_fingerprint
@@ -53,6 +53,11 @@ class TorchEngine:
         self._head = copy.deepcopy(classifier.head).eval()
         self._size = preprocessing.crop
         self._device = torch.device("cpu")
+
+    @property
+    def device(self) -> str:
+        """See `Engine.device`."""
+        return describe_device(self._device)
 
     def warm_up(self) -> None:
         """See `Engine.warm_up`."""

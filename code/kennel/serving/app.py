@@ -52,7 +52,7 @@ class Service:
         """Warm the engine up and begin to answer; to be called in the process that serves, after the fork."""
         self._engine.warm_up()
         self._batcher.start()
-        log.info("ready engine=%s; classes=%d;", self._engine.name, len(self._classes))
+        log.info("ready engine=%s; device=%s; classes=%d;", self._engine.name, self._engine.device, len(self._classes))
 
     def is_ready(self) -> bool:
         """Return whether requests will be answered."""

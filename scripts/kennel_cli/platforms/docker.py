@@ -46,15 +46,15 @@ class DockerRunner:
         name = f"kennel-{program}-{uuid.uuid4().hex[:12]}"
         owned = [tree]
         command = ["docker", "create", "--name", name, "--hostname", self.host, "--shm-size", SHM_SIZE]
-        command += ["--volume", f"{tree}:{BASE}"]
+        command += _mount(tree, BASE)
         for source, target in _linked(tree):
-            command += ["--volume", f"{source}:{target}:ro"]
+            command += _mount(source, target, "readonly")
         if program == "serve" and (tree / "model").is_dir() and not (tree / "model").is_symlink():
-            command += ["--volume", f"{tree / 'model'}:{BASE / 'model'}:ro"]  # contract C1.6
+            command += _mount(tree / "model", BASE / "model", "readonly")  # contract C1.6
         if cache := variables.get(_CACHE):
             Path(cache).mkdir(parents=True, exist_ok=True)
             owned.append(Path(cache))
-            command += ["--volume", f"{cache}:{cache}"]
+            command += _mount(Path(cache), Path(cache))
         if program == "serve":
             port = variables.get(_PORT, "8080")
             command += ["--publish", f"127.0.0.1:{port}:{port}"]
@@ -128,8 +128,8 @@ class Container:
         """Make the user the owner of what root in the container wrote."""
         if os.getuid() == 0 or _is_rootless():
             return
-        folders = [str(folder) for folder in self._owned if folder.is_dir()]
-        mounts = [argument for folder in folders for argument in ("--volume", f"{folder}:{folder}")]
+        folders = [str(folder) for folder in self._owned]
+        mounts = [argument for folder in self._owned for argument in _mount(folder, folder)]
         owner = f"{os.getuid()}:{os.getgid()}"
         command = ["chown", "--recursive", "--no-dereference", owner, *folders]
         run_docker("run", "--rm", "--network", "none", *mounts, "--entrypoint", command[0], self._image, *command[1:])
@@ -159,6 +159,12 @@ def _ask_docker(*arguments: str, stdin: str | None = None) -> subprocess.Complet
         return subprocess.run(["docker", *arguments], input=stdin, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise DockerError("there is no `docker` command; install Docker, or run the job with --on local") from None
+
+
+def _mount(source: Path, target: Path, *options: str) -> list[str]:
+    """Return the options that mount a folder or file of this machine; unlike --volume, it never makes a missing one."""
+    fields = ["type=bind", f"source={source}", f"target={target}", *options]
+    return ["--mount", ",".join('"' + field.replace('"', '""') + '"' for field in fields)]  # a line of CSV
 
 
 def _linked(tree: Path) -> Iterator[tuple[Path, Path]]:
