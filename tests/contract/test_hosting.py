@@ -94,6 +94,7 @@ def test_sigterm_lets_a_request_in_work_finish_c1_2(serve, slow_model):
         assert answer.result().status == 200
 
 
+@pytest.mark.process_only
 def test_the_port_is_sagemakers_to_choose_c1_3_c3_4(server):
     port = int(server.box.variables["SAGEMAKER_BIND_TO_PORT"])
     assert server.address.endswith(f":{port}")
@@ -423,6 +424,7 @@ def test_pings_and_good_requests_leave_no_line_in_the_log_e8(serve, random_model
     assert server.box.log == before
 
 
+@pytest.mark.process_only
 def test_a_worker_that_is_killed_is_replaced(serve, random_model):
     server = serve(random_model).wait_until_ready()
     [worker] = psutil.Process(server.box.program.pid).children()
