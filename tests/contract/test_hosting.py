@@ -213,7 +213,7 @@ def probabilities(answer):
         ("JPEG", "image/jpeg; charset=binary"),
     ],
 )
-def test_a_picture_is_answered_with_one_list_of_probabilities(server, kind, content_type):
+def test_a_picture_is_answered_with_one_list_of_probabilities_c1_1(server, kind, content_type):
     answer = server.post(picture(kind), content_type)
     rows = probabilities(answer)
     assert answer.headers["Content-Type"] == "application/json"

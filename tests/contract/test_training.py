@@ -70,7 +70,7 @@ def test_a_failure_file_that_the_script_wrote_itself_is_kept_a1_6(box):
 
 @pytest.mark.process_only
 @pytest.mark.parametrize("end", ["OSError('no number')", "SystemExit(0)", "KeyboardInterrupt()"])
-def test_whatever_ends_our_own_training_fails_the_job_a1_7(job, tmp_path, end):
+def test_whatever_ends_our_own_training_fails_the_job_a1_7_a5_7(job, tmp_path, end):
     (tmp_path / "plant").mkdir()
     (tmp_path / "plant" / "sitecustomize.py").write_text(
         "import kennel.images.index\n"
@@ -281,7 +281,7 @@ def test_train_on_the_images_path_is_ours_a1_1_a5_6(box, colour_images):
 # A3: environment variables
 
 
-def test_a_script_finds_the_toolkits_variables_a3_1_a3_2_a3_3(box, colour_images):
+def test_a_script_finds_the_toolkits_variables_a3_1_a3_2_a3_3_a3_5(box, colour_images):
     box.submit(
         "import json, os\n"
         "path = os.path.join(os.environ['SM_OUTPUT_DATA_DIR'], 'variables.json')\n"

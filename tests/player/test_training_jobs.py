@@ -45,7 +45,7 @@ def test_a_job_completes_with_model_output_and_metrics_in_the_store(sagemaker, r
     assert f"valid_loss={metrics['valid_loss']:.4f};" in last
 
 
-def test_a_description_has_the_members_and_types_of_the_services_response(sagemaker, request_for, finish):
+def test_a_description_has_the_members_and_types_of_the_services_response_a1_11(sagemaker, request_for, finish):
     request = request_for()
     sagemaker.create_training_job(**request)
     description = finish()

@@ -18,7 +18,7 @@ def write_failure(file: Path, reason: str) -> None:
 def reason_from_stderr(stderr: str) -> str:
     """Return the last line that a script wrote to stderr, and below it the end of all it wrote there; "" if nothing.
 
-    The last line is the exception's own where one ended the script. What the toolkit writes before and after is cut off.
+    The last line is the exception's own where one ended the script. What the toolkit writes around it is cut off.
     """
     _, announced, after = stderr.rpartition(_TOOLKIT_ANNOUNCES)
     if announced:  # and then the command itself, in a line of its own
