@@ -60,7 +60,7 @@ def test_the_mean_test_accuracy_over_three_seeds_is_at_least_0_905(dogs):
 
 def test_later_jobs_decode_nothing_and_run_no_backbone(dogs):
     sagemaker, jobs = dogs
-    logs = [sagemaker.log_file(job["TrainingJobName"]).read_text() for job in jobs]
+    logs = [sagemaker.training_log(job["TrainingJobName"]).read_text() for job in jobs]
     assert "progress step=features" in logs[0]
     assert not any("progress" in log for log in logs[1:])
 

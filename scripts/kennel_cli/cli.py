@@ -55,8 +55,10 @@ def main() -> None:
         _leave(str(error))
     except ClientError as error:
         _leave(error.response["Error"]["Message"])
-    except ParamValidationError as error:
+    except (ParamValidationError, WaiterError) as error:
         _leave(str(error))
+    except OSError as error:
+        _leave(f"{error.filename or 'the machine'}: {error.strerror or error}")
 
 
 def _leave(message: str) -> None:
@@ -148,16 +150,17 @@ def jobs() -> None:
 def logs(
     name: Annotated[str, typer.Argument(help="a training job or an endpoint")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the training job ends")] = False,
+    endpoint: Annotated[bool, typer.Option("--endpoint", help="the endpoint, where a job has the same name")] = False,
 ) -> None:
     """Print the log of a training job or an endpoint."""
     sagemaker = LocalSageMaker(kennel_home())
     if follow:
         _print_end(sagemaker, follow_training(sagemaker, name, console))
         return
-    log = sagemaker.log_file(name)
-    if not log.exists():
+    logs = [log for log in (sagemaker.training_log(name), sagemaker.endpoint_log(name)) if log.exists()]
+    if not logs:
         raise local_jobs.NoSuchModel(f"there is no job or endpoint {name} with a log; see `kennel jobs`")
-    sys.stdout.write(log.read_text(encoding="utf-8", errors="replace"))
+    sys.stdout.write(logs[-1 if endpoint else 0].read_text(encoding="utf-8", errors="replace"))
 
 
 @app.command()

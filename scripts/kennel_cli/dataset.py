@@ -62,7 +62,8 @@ def _download(url: str, archive: Path, progress: Progress) -> None:
             raise DataError(f"{url} answers {answer.status} {answer.reason or ''}; is the address right?")
         if answer.status == 200:
             done = 0
-        write_text(tag, answer.headers.get("ETag", ""))
+        if etag := answer.headers.get("ETag"):
+            write_text(tag, etag)
         total = done + int(answer.headers.get("Content-Length", 0))
         with partial.open("ab" if done else "wb") as file:
             for piece in answer.stream(_PIECE):
@@ -76,7 +77,7 @@ def _download(url: str, archive: Path, progress: Progress) -> None:
             f"{url} was cut off after {done:,} of {total:,} bytes; run the command again to go on from there"
         )
     partial.rename(archive)
-    tag.unlink()
+    tag.unlink(missing_ok=True)
 
 
 def _unpack(archive: Path, target: Path) -> None:

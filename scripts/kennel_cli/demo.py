@@ -8,9 +8,15 @@ from rich.console import Console
 from rich.table import Table
 
 from kennel.errors import KennelError
-from kennel.images.index import EXTENSIONS
+from kennel.images.index import index_images
 from kennel_cli.follow import follow_training
-from kennel_cli.local_jobs import delete_endpoint, start_endpoint, start_training, wait_until_in_service
+from kennel_cli.local_jobs import (
+    delete_endpoint,
+    require_image_packages,
+    start_endpoint,
+    start_training,
+    wait_until_in_service,
+)
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
@@ -32,6 +38,7 @@ class DemoFailed(KennelError):
 
 def run_demo(home: Path, data: Path | None, weights: str | None, backbone: str | None, console: Console) -> None:
     """Train on `data`, or on handwritten digits, serve the model, and show three predictions. Raises DemoFailed."""
+    require_image_packages("sklearn")
     hyperparameters: Mapping[str, str] = {"backbone": backbone} if backbone else {}
     if data is None:
         data, weights = write_digits(home / "datasets" / "digits"), "none"
@@ -52,7 +59,7 @@ def run_demo(home: Path, data: Path | None, weights: str | None, backbone: str |
     try:
         wait_until_in_service(sagemaker, endpoint)
         console.print(f"{endpoint} listens on {sagemaker.endpoint_url(endpoint)}/invocations", soft_wrap=True)
-        console.print(_predictions(home, endpoint, _test_pictures(data)))
+        console.print(_predictions(home, endpoint, data))
     finally:
         delete_endpoint(sagemaker, endpoint)
 
@@ -82,16 +89,12 @@ def write_digits(folder: Path) -> Path:
     return folder
 
 
-def _test_pictures(data: Path) -> list[Path]:
-    """Choose three test pictures, always the same."""
-    pictures = sorted(file for file in (data / "test").rglob("*") if file.suffix.lower() in EXTENSIONS)
-    return random.Random(0).sample(pictures, min(SHOWN, len(pictures)))
-
-
-def _predictions(home: Path, endpoint: str, pictures: list[Path]) -> Table:
+def _predictions(home: Path, endpoint: str, data: Path) -> Table:
+    """Ask the endpoint about three test pictures, always the same."""
+    index = index_images({"training": data})
     table = Table("picture", "it is", "the model says", "probability")
     runtime = LocalSageMakerRuntime(home)
-    for picture in pictures:
-        best = predict(runtime, endpoint, picture, top_k=1)[0]
-        table.add_row(picture.name, picture.parent.name, best.label, f"{best.probability:.3f}")
+    for record in random.Random(0).sample(index.test, min(SHOWN, len(index.test))):
+        best = predict(runtime, endpoint, record.path, top_k=1)[0]
+        table.add_row(record.path.name, index.classes[record.label], best.label, f"{best.probability:.3f}")
     return table

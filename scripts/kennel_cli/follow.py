@@ -57,7 +57,7 @@ class _Screen:
 
 def _lines(sagemaker: LocalSageMaker, name: str) -> Iterator[str]:
     """Yield the lines of the job's log as they are written, until the job has ended."""
-    log, position = sagemaker.log_file(name), 0
+    log, position = sagemaker.training_log(name), 0
     while True:
         running = sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] in RUNNING
         lines, position = _new_lines(log, position, unfinished=not running)

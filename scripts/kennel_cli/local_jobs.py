@@ -9,7 +9,7 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError, ParamValidationError, WaiterError
 
-from kennel.errors import DataError, KennelError
+from kennel.errors import DataError, KennelError, WeightsError
 from kennel.hyperparameters import parse_hyperparameters
 from kennel_cli import requests
 from kennel_cli.platforms.choice import DOCKER
@@ -54,6 +54,8 @@ def start_training(
             raise DataError(f"there is no weights file {weights}; give a file, or none to train from scratch")
         channels["pretrained"] = sagemaker.store.link(Path(weights), LOCAL.bucket)
     backbone = parse_hyperparameters(values).backbone
+    if weights is None and sagemaker.runner != DOCKER:  # an image may bring weights of its own
+        raise WeightsError(f"give the weights of {backbone} with --weights FILE, or --weights none to begin at random")
     name = name or new_name(backbone)
     sagemaker.create_training_job(**requests.training_job(name, channels, values, LOCAL))
     return name
@@ -140,9 +142,10 @@ def require_means(runner: str) -> None:
         require_image_packages()
 
 
-def require_image_packages() -> None:
-    """Raise MissingPackages when only the light client is installed."""
-    missing = [name for name in ("torch", "sagemaker_training", "gunicorn") if importlib.util.find_spec(name) is None]
+def require_image_packages(*more: str) -> None:
+    """Raise MissingPackages when only the light client is installed, or one of `more` is missing."""
+    needed = ("torch", "sagemaker_training", "gunicorn", *more)
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingPackages(
             f"{', '.join(missing)} is not installed, which jobs on this machine need; "

@@ -64,7 +64,7 @@ def _train(sagemaker: LocalSageMaker, data: Path, ticks: _Ticks) -> str:
         time.sleep(0.1)
     if description["TrainingJobStatus"] != "Completed":
         reason = description.get("FailureReason", "")
-        raise SmokeFailed(f"training failed: {reason}\n{last_lines(sagemaker.log_file(job), 20)}")
+        raise SmokeFailed(f"training failed: {reason}\n{last_lines(sagemaker.training_log(job), 20)}")
     metrics = {metric["MetricName"]: metric["Value"] for metric in description["FinalMetricDataList"]}
     ticks.add(f"`train` trained a model, test accuracy {metrics['test_accuracy']:.3f}")
     return job

@@ -1,4 +1,4 @@
-"""The suite's runners, and what each test gets to work with."""
+"""The suite's two runners, process and container, and what each test gets to work with."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,13 +6,26 @@ from typing import Any
 
 import pytest
 
+from kennel_cli.platforms.docker import DockerRunner
 from kennel_cli.platforms.runners import ProcessRunner
+from kennel_cli.settings import LOCAL
 from tests.contract.box import Box, Server, end, start_server
+from tests.engine import needs_image
+
+CONTAINER = pytest.param("container", marks=[pytest.mark.docker, needs_image])
 
 
-@pytest.fixture(params=["process"])
+@pytest.fixture(scope="session", params=["process", CONTAINER])
 def runner(request: pytest.FixtureRequest) -> Any:
-    return {"process": ProcessRunner}[request.param]()
+    """Start `train` and `serve` in either way; tests marked `process_only` look into the process itself."""
+    return ProcessRunner() if request.param == "process" else DockerRunner(LOCAL.image)
+
+
+@pytest.fixture(autouse=True)
+def _skip_what_a_container_hides(request: pytest.FixtureRequest) -> None:
+    in_container = "runner" in request.fixturenames and isinstance(request.getfixturevalue("runner"), DockerRunner)
+    if in_container and request.node.get_closest_marker("process_only"):
+        pytest.skip("it looks into the process, which a container hides")
 
 
 @pytest.fixture
@@ -22,6 +35,7 @@ def box(runner: Any, tmp_path: Path) -> Iterator[Box]:
     yield box
     if box.program is not None and box.program.poll() is None:
         box.program.kill()
+        box.wait(30)
 
 
 @pytest.fixture
@@ -39,8 +53,8 @@ def serve(runner: Any, tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, random_model: Path) -> Iterator[Server]:
+def server(runner: Any, tmp_path_factory: pytest.TempPathFactory, random_model: Path) -> Iterator[Server]:
     """One server for all tests that only ask."""
-    server = start_server(ProcessRunner(), tmp_path_factory.mktemp("server"), random_model)
+    server = start_server(runner, tmp_path_factory.mktemp("server"), random_model)
     yield server.wait_until_ready()
     end(server)

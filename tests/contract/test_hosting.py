@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import psutil
 import pytest
+import urllib3
 from PIL import Image
 
 from kennel.images.preprocess import Preprocessing
@@ -59,11 +60,19 @@ def test_ping_is_200_with_an_empty_body_c1_4(server):
     assert (answer.status, answer.data) == (200, b"")
 
 
-def test_ping_is_not_200_before_the_model_answers_c1_5(serve, random_model):
-    server = serve(random_model)
-    server.wait_until_ready()
+def test_ping_is_not_200_before_the_model_answers_c1_5(serve, slow_model):
+    server = serve(slow_model)
+    while True:
+        warm = "ready engine=" in server.box.log  # looked at before the ping: it may become so meanwhile
+        try:
+            status = server.ping().status
+        except urllib3.exceptions.HTTPError:
+            continue
+        if status == 200:
+            break
+        assert not warm
+    assert "ready engine=" in server.box.log
     assert server.post(picture(), "image/jpeg").status == 200  # the very first request after the first 200
-    assert server.box.log.count("ready engine=") == 1
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server_with_one_message_c1_5_e7(serve, tmp_path):
@@ -85,6 +94,7 @@ def test_sigterm_lets_a_request_in_work_finish_c1_2(serve, slow_model):
         assert answer.result().status == 200
 
 
+@pytest.mark.process_only
 def test_the_port_is_sagemakers_to_choose_c1_3_c3_4(server):
     port = int(server.box.variables["SAGEMAKER_BIND_TO_PORT"])
     assert server.address.endswith(f":{port}")
@@ -97,20 +107,20 @@ def test_the_port_is_sagemakers_to_choose_c1_3_c3_4(server):
 
 def test_ping_answers_while_the_model_is_busy_and_clients_are_slow_c1_4(serve, slow_model):
     server = serve(slow_model).wait_until_ready()
-    body = npy(np.zeros((16, 3, 224, 224), np.float32))
+    body = npy(np.zeros((2, 3, 224, 224), np.float32))
     port = int(server.box.variables["SAGEMAKER_BIND_TO_PORT"])
     dawdlers = []
     for _ in range(10):  # clients that begin a request and never end it
         client = socket.create_connection(("127.0.0.1", port))
         client.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhello")
         dawdlers.append(client)
-    with ThreadPoolExecutor(8) as pool:
-        answers = [pool.submit(server.post, body, "application/x-npy") for _ in range(8)]
+    with ThreadPoolExecutor(60) as pool:
+        answers = [pool.submit(server.post, body, "application/x-npy") for _ in range(54)]
         time.sleep(1)
         for _ in range(5):
             assert server.ping(timeout=2).status == 200
         assert not all(answer.done() for answer in answers)
-        assert [answer.result().status for answer in answers] == [200] * 8
+        assert [answer.result().status for answer in answers] == [200] * 54  # with the dawdlers, all places
     for client in dawdlers:
         client.close()
 
@@ -203,7 +213,7 @@ def probabilities(answer):
         ("JPEG", "image/jpeg; charset=binary"),
     ],
 )
-def test_a_picture_is_answered_with_one_list_of_probabilities(server, kind, content_type):
+def test_a_picture_is_answered_with_one_list_of_probabilities_c1_1(server, kind, content_type):
     answer = server.post(picture(kind), content_type)
     rows = probabilities(answer)
     assert answer.headers["Content-Type"] == "application/json"
@@ -302,10 +312,11 @@ def test_empty_variables_count_as_unset_c2_3(serve, random_model):
     assert server.post(picture(), "image/jpeg").headers["Content-Type"] == "application/json"
 
 
-def test_a_variable_that_is_no_number_ends_the_server_with_a_sentence(serve, random_model):
-    server = serve(random_model, SAGEMAKER_MAX_PAYLOAD_IN_MB="much")
+@pytest.mark.parametrize("name", ["MAX_PAYLOAD_IN_MB", "BIND_TO_PORT", "MODEL_SERVER_TIMEOUT"])
+def test_a_variable_that_is_no_number_ends_the_server_with_a_sentence(serve, random_model, name):
+    server = serve(random_model, **{f"SAGEMAKER_{name}": "much"})
     assert server.box.wait(30) != 0
-    assert "SAGEMAKER_MAX_PAYLOAD_IN_MB is 'much'; it should be a whole number" in server.box.log
+    assert f"SAGEMAKER_{name} is 'much'; it should be a whole number" in server.box.log
     assert "Traceback" not in server.box.log
 
 
@@ -330,6 +341,18 @@ def huge_picture():
         (b"{", "application/json", None, 400, "is not JSON"),
         (b"[" * 100_000, "application/json", None, 400, "is not JSON"),
         (b"abc", "application/x-npy", None, 400, "no NPY array"),
+        (b"PK\x03\x04 an archive", "application/x-npy", None, 400, "no NPY array"),
+        (npy(np.zeros(3))[:60], "application/x-npy", None, 400, "no NPY array"),
+        (npy(np.zeros(3)).replace(b"(3,)", b"(3, "), "application/x-npy", None, 400, "no NPY array"),
+        (
+            npy(np.zeros(3)).replace(b"(3,), }" + b" " * 12, b"(99999999999999,), }"),
+            "application/x-npy",
+            None,
+            400,
+            "no",
+        ),
+        (b"[" + b"9" * 400 + b"]", "application/json", None, 422, "nested lists"),
+        (picture(), "image/jpeg", "application/json;verbose;top_k=" + "9" * 5000, 400, "top_k=999"),
         (pickle.dumps([1, 2]), "application/x-npy", None, 400, "no NPY array"),
         (picture(), "image/jpeg", "application/json;verbose;top_k=0", 400, "top_k=0"),
         (picture(), "image/jpeg", "application/xml", 406, "application/xml cannot be served"),
@@ -401,6 +424,7 @@ def test_pings_and_good_requests_leave_no_line_in_the_log_e8(serve, random_model
     assert server.box.log == before
 
 
+@pytest.mark.process_only
 def test_a_worker_that_is_killed_is_replaced(serve, random_model):
     server = serve(random_model).wait_until_ready()
     [worker] = psutil.Process(server.box.program.pid).children()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -66,6 +68,21 @@ def test_a_failure_file_that_the_script_wrote_itself_is_kept_a1_6(box):
     assert box.failure.strip() == "the script says why"
 
 
+@pytest.mark.process_only
+@pytest.mark.parametrize("end", ["OSError('no number')", "SystemExit(0)", "KeyboardInterrupt()"])
+def test_whatever_ends_our_own_training_fails_the_job_a1_7_a5_7(job, tmp_path, end):
+    (tmp_path / "plant").mkdir()
+    (tmp_path / "plant" / "sitecustomize.py").write_text(
+        "import kennel.images.index\n"
+        "def index_images(channels):\n"
+        f"    raise {end}\n"
+        "kennel.images.index.index_images = index_images\n"
+    )
+    job.variables["PYTHONPATH"] = str(tmp_path / "plant")
+    assert job.train() == 1
+    assert job.failure.startswith(end.split("(")[0])
+
+
 @pytest.mark.parametrize("end", ["raise OSError('no number')", "import sys; sys.exit(7)", "import os; os._exit(5)"])
 def test_a_script_that_fails_in_whatever_way_fails_the_job_a1_7(box, end):
     box.submit(end)
@@ -82,6 +99,27 @@ def test_a_scripts_exception_is_the_first_line_of_the_failure_file_a1_5_a1_8(box
     assert "begin" in box.log
 
 
+def test_a_scripts_old_troubles_are_not_taken_for_its_end_a1_5(box):
+    box.submit(
+        "import logging, sys\n"
+        "try:\n"
+        "    raise ValueError('handled, retrying')\n"
+        "except ValueError:\n"
+        "    logging.exception('once')\n"
+        "sys.exit('there is no column `label` in train.csv')\n"
+    )
+    assert box.train() == 1
+    assert box.failure.splitlines()[0] == "there is no column `label` in train.csv"
+
+
+def test_a_script_that_is_killed_says_so_a1_8(box):
+    box.submit("import os, signal, sys; print('working', file=sys.stderr); os.kill(os.getpid(), signal.SIGKILL)")
+    assert box.train() != 0
+    assert box.failure.startswith("The script was killed by SIGKILL (signal 9)")
+    assert "working" in box.failure[:1024]
+
+
+@pytest.mark.process_only
 def test_a_training_process_that_is_killed_says_so_a1_8(job):
     job.config("hyperparameters.json", {**SCRATCH, "epochs": "1000"})
     job.start("train")
@@ -148,6 +186,7 @@ def test_sigterm_reaches_a_users_script_a1_10(box):
     assert (box.tree / "model" / "checkpoint").read_text() == "saved"
 
 
+@pytest.mark.process_only
 def test_what_a_script_leaves_running_is_ended_and_reaped_a1_10(box):
     box.submit(
         "import os, subprocess\n"
@@ -222,10 +261,27 @@ def test_what_is_no_model_goes_to_output_data_a2_9(job):
     assert names == {"test_predictions.csv", "test_classes.csv", "test_confusion.csv"}
 
 
+def test_several_hosts_are_refused_before_each_trains_a_model_of_its_own_a2_2_a2_8(job):
+    job.config("resourceconfig.json", {"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]})
+    assert job.train() == 1
+    assert job.failure.startswith("the job has 2 hosts; this version trains on one")
+
+
+@pytest.mark.process_only
+def test_train_on_the_images_path_is_ours_a1_1_a5_6(box, colour_images):
+    programs = Path(__file__).parents[2] / "docker" / "bin"
+    box.prepare({"epochs": "0"}, training=colour_images)
+    path = os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.environ["PATH"]))
+    variables = {**os.environ, "PATH": path, "SAGEMAKER_BASE_DIR": str(box.tree)}
+    done = subprocess.run(["train"], env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "train: exit code 1: bad hyperparameters" in done.stderr
+
+
 # A3: environment variables
 
 
-def test_a_script_finds_the_toolkits_variables_a3_1_a3_2_a3_3(box, colour_images):
+def test_a_script_finds_the_toolkits_variables_a3_1_a3_2_a3_3_a3_5(box, colour_images):
     box.submit(
         "import json, os\n"
         "path = os.path.join(os.environ['SM_OUTPUT_DATA_DIR'], 'variables.json')\n"
@@ -247,6 +303,7 @@ def test_a_script_finds_the_toolkits_variables_a3_1_a3_2_a3_3(box, colour_images
     assert json.loads(variables["SM_HPS"]) == {"batch-size": 32, "lr": 0.1}
     assert variables["SM_CURRENT_HOST"] == box.runner.host
     assert variables["SM_NUM_CPUS"].isdigit()
+    assert variables["SM_NUM_GPUS"].isdigit()  # a3.5: 0 where there is no nvidia-smi
 
 
 def test_our_training_needs_none_of_the_sdks_variables_a3_4(job):
@@ -314,7 +371,13 @@ def test_a_scripts_arguments_are_the_toolkits_a4_1_a4_2_a4_4(box):
     assert names == sorted(names)
 
 
-def test_names_that_sagemaker_adds_reach_neither_us_nor_a_script_a4_3_b4(job):
+def test_names_that_sagemaker_adds_do_not_reach_a_script_a4_3(box):
+    box.submit("import sys; print('arguments', sys.argv[1:])", _tuning_objective_metric="valid_accuracy", own="1")
+    assert box.train() == 0
+    assert "arguments ['--own', '1']" in box.log
+
+
+def test_names_that_sagemaker_adds_do_not_reach_us_a4_3_b4(job):
     added = {"_tuning_objective_metric": "valid_accuracy", "sagemaker_job_name": '"x"', "sagemaker_region": '"y"'}
     job.config("hyperparameters.json", {**SCRATCH, **added})
     assert job.train() == 0
@@ -359,13 +422,13 @@ def test_a_model_folder_given_as_weights_is_refused_in_a_sentence_a1_5(box, colo
     folder = save_random_model(tmp_path / "model")
     box.prepare({**SMALL_JOB, "backbone": "resnet50"}, training=colour_images, pretrained=folder / "model.safetensors")
     assert box.train() == 1
-    assert "does not hold the weights of resnet50" in box.failure
-    assert os.sep in box.failure
+    assert "model.safetensors does not hold the weights of resnet50" in box.failure
 
 
 # A1.3, A6.6: what a network-isolated job finds in the image
 
 
+@pytest.mark.process_only
 def test_pretrained_weights_without_a_channel_come_from_the_image_a6_6(box, colour_images, resnet18_weights):
     box.prepare({**SMALL_JOB, "weights": "pretrained"}, training=colour_images)
     box.variables["KENNEL_WEIGHTS"] = str(resnet18_weights.parent)

@@ -48,6 +48,8 @@ def test_train_deploy_invoke_and_delete_do_the_whole_way(kennel, colour_images, 
         answered = kennel("invoke", *pictures, "--top-k", "2")
         assert answered.returncode == 0, answered.stderr
         assert answered.stdout.count("probability") == 2
+        assert "best_epoch=" in kennel("logs", "colours").stdout
+        assert "ready engine=" in kennel("logs", "colours", "--endpoint").stdout
         refused = kennel("invoke", colour_images.parent)
         assert (refused.returncode, "there is no picture" in refused.stderr) == (1, True)
         broken = home / "broken.jpg"
@@ -91,6 +93,7 @@ def test_a_detached_job_is_followed_and_stopped_later(kennel, colour_images):
         (("train", "--data", "/", "--epochs", "0", "--optimizer", "lion"), "epochs=0: must be a whole number from 1"),
         (("train", "--data", "/", "--weights", "/no/file"), "there is no weights file /no/file"),
         (("train", "--data", "/", "--name", "under_score", *SMALL), "Member must satisfy regular expression pattern"),
+        (("train", "--data", "/"), "give the weights of resnet50 with --weights FILE"),
         (("deploy", "--model", "nothing"), "nothing is neither a training job here"),
         (("logs", "nothing"), "there is no job or endpoint nothing"),
         (("stop", "nothing"), "Requested resource not found"),
@@ -103,6 +106,20 @@ def test_a_mistake_is_one_sentence_and_exit_code_1(kennel, arguments, sentence):
     assert sentence in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.stderr.startswith("kennel: ")
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(kennel, home, colour_images):
+    home.write_text("a file, not a folder")
+    ended = kennel("train", "--data", colour_images, *SMALL)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"kennel: {home}")
+    assert "Traceback" not in ended.stderr
+
+
+def test_files_in_the_users_folder_do_not_shadow_modules(kennel, home, colour_images, tmp_path, monkeypatch):
+    (tmp_path / "tarfile.py").write_text("raise RuntimeError('shadowed')")
+    monkeypatch.chdir(tmp_path)
+    assert kennel("train", "--data", colour_images, *SMALL).returncode == 0
 
 
 def test_a_failed_job_is_exit_code_1_with_its_reason(kennel, colour_images):

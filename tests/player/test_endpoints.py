@@ -112,6 +112,31 @@ def test_a_model_that_cannot_be_served_fails_the_endpoint_with_the_reason(sagema
     assert "holds no Kennel model" in description["FailureReason"]
 
 
+def test_a_failed_endpoint_can_be_deleted_at_once(sagemaker, start, tmp_path):
+    (tmp_path / "empty").mkdir()
+    start(tmp_path / "empty", wait=False)
+    while sagemaker.describe_endpoint(EndpointName="endpoint")["EndpointStatus"] == "Creating":
+        pass
+    sagemaker.delete_endpoint(EndpointName="endpoint")
+    sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="endpoint")
+    assert sagemaker.list_endpoints()["Endpoints"] == []
+
+
+def test_a_player_with_a_home_of_its_own_needs_no_variable(tmp_path, random_model, monkeypatch):
+    from kennel_cli.platforms.local import LocalSageMaker
+
+    monkeypatch.setenv("KENNEL_HOME", str(tmp_path / "unused"))
+    sagemaker = LocalSageMaker(tmp_path / "own")
+    uri = sagemaker.store.link(random_model, LOCAL.bucket)
+    sagemaker.create_model(**requests.model_from_folder("m", uri, LOCAL))
+    sagemaker.create_endpoint_config(**requests.endpoint_config("c", "m", LOCAL))
+    sagemaker.create_endpoint(**requests.endpoint("e", "c"))
+    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="e")
+    sagemaker.delete_endpoint(EndpointName="e")
+    sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="e")
+    assert not (tmp_path / "unused").exists()
+
+
 def test_an_endpoint_whose_keeper_is_gone_has_failed_and_can_be_deleted(sagemaker, start, random_model):
     start(random_model)
     [keeper] = [p for p in psutil.process_iter(["cmdline"]) if str(sagemaker.home) in " ".join(p.info["cmdline"] or [])]

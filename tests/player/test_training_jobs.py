@@ -16,7 +16,7 @@ from kennel_cli.platforms.validation import service_model
 
 def wait_for_line(sagemaker, text, name="job"):
     deadline = time.monotonic() + 60
-    log = sagemaker.log_file(name)
+    log = sagemaker.training_log(name)
     while not (log.exists() and text in log.read_text()):
         assert time.monotonic() < deadline, sagemaker.describe_training_job(TrainingJobName=name)
         time.sleep(0.05)
@@ -40,12 +40,12 @@ def test_a_job_completes_with_model_output_and_metrics_in_the_store(sagemaker, r
     with tarfile.open(model.with_name("output.tar.gz")) as tar:
         assert "test_predictions.csv" in tar.getnames()
     metrics = {metric["MetricName"]: metric["Value"] for metric in description["FinalMetricDataList"]}
-    last = sagemaker.log_file("job").read_text().splitlines()[-1]
+    last = sagemaker.training_log("job").read_text().splitlines()[-1]
     assert f"test_accuracy={metrics['test_accuracy']:.4f};" in last
     assert f"valid_loss={metrics['valid_loss']:.4f};" in last
 
 
-def test_a_description_has_the_members_and_types_of_the_services_response(sagemaker, request_for, finish):
+def test_a_description_has_the_members_and_types_of_the_services_response_a1_11(sagemaker, request_for, finish):
     request = request_for()
     sagemaker.create_training_job(**request)
     description = finish()
@@ -169,8 +169,8 @@ def test_jobs_share_images_and_features(sagemaker, request_for, finish):
     for name in ("one", "two"):
         sagemaker.create_training_job(**request_for(name))
         finish(name)
-    assert "progress step=decode" in sagemaker.log_file("one").read_text()
-    assert "progress step=decode" not in sagemaker.log_file("two").read_text()
+    assert "progress step=decode" in sagemaker.training_log("one").read_text()
+    assert "progress step=decode" not in sagemaker.training_log("two").read_text()
 
 
 def test_a_job_does_not_see_the_users_environment(sagemaker, request_for, finish, home, monkeypatch):

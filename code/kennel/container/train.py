@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -32,6 +33,10 @@ GRACE = 110.0  # seconds from SIGTERM until we end the work ourselves; SageMaker
 REAPING = 2.0  # seconds for the last processes to end after SIGKILL
 EXIT_STOPPED = 128 + signal.SIGTERM  # 143: ended by SIGTERM without a model
 _STDERR_KEPT = 65536  # characters of the end of stderr in which the reason of a failure is looked for
+_KILLED = (
+    "The {} was killed by SIGKILL (signal 9), most likely because the memory ran out; "
+    "take a smaller batch_size or image_size, or an instance with more memory"
+)
 _PR_SET_CHILD_SUBREAPER = 36  # from linux/prctl.h: orphans come to us even when we are not process 1
 
 
@@ -154,9 +159,10 @@ def _signal_group(group: int, number: int) -> None:
 def _failure_reason(tree: Folders, code: int, stderr: str) -> str:
     """Return why the work failed, most useful line first."""
     written = tree.failure.read_text(errors="replace") if tree.failure.exists() else ""
-    if written.startswith("ExecuteUserScriptError") and "SIGKILL" not in written:
+    if written.startswith("ExecuteUserScriptError"):
         said = reason_from_stderr(stderr)  # the toolkit's text has no word of the script's own (contract A1.8)
-        written = f"{said}\n\n{written}" if said else written
+        killed = re.search(r"ExitCode (-9|137)\b", written)
+        written = "\n\n".join(text for text in (_KILLED.format("script") if killed else "", said, written) if text)
     elif written.startswith("Framework Error"):
         written = reason_from_stderr(written) or written
     if _SIGTERM_SEEN and not written.startswith("Stopped by SIGTERM"):
@@ -165,10 +171,7 @@ def _failure_reason(tree: Folders, code: int, stderr: str) -> str:
     if written:
         return written
     if code == -signal.SIGKILL:
-        return (
-            "The training process was killed by SIGKILL (signal 9), most likely because the memory ran out; "
-            "take a smaller batch_size or image_size, or an instance with more memory"
-        )
+        return _KILLED.format("training process")
     return f"The training process ended with exit code {code} and left no message; see the log"
 
 

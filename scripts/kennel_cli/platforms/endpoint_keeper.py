@@ -39,13 +39,11 @@ def keep(record: Record, home: Path) -> None:
         record.update(EndpointStatus="InService", Port=port)
         while program.poll() is None and not record.is_asked_to_stop():
             time.sleep(POLL)
-    if record.is_asked_to_stop():
-        _end(program)
-        record.remove()
-        return
     code = program.poll()
     what = f"did not pass its health check within {timeout} s" if code is None else f"ended with exit code {code}"
     _end(program)
+    if record.is_asked_to_stop():
+        return
     reason = f"The primary container {what}; the end of its log: {last_lines(record.log, 5)}"
     record.update(EndpointStatus="Failed", FailureReason=reason[:1024])
 
@@ -80,7 +78,7 @@ def _free_port() -> int:
 
 
 def main(folder: Path) -> None:
-    """Keep the endpoint in `folder`; whatever happens, its status says how it ended."""
+    """Keep the endpoint in `folder`; whatever happens, its status says how it ended, until it is deleted."""
     record = Record(folder)
     try:
         keep(record, record.home)
@@ -88,3 +86,5 @@ def main(folder: Path) -> None:
         logging.exception("the keeper failed")
         reason: Any = f"{type(error).__name__}: {error}; see {record.folder / 'keeper.log'}"
         record.update(EndpointStatus="Failed", FailureReason=reason[:1024])
+    if record.is_asked_to_stop():  # looked at last, so that whoever asks from now on finds no keeper and removes it
+        record.remove()

@@ -1,6 +1,7 @@
 """LocalSageMaker: boto3's SageMaker client, played on this machine."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -163,13 +164,21 @@ class LocalSageMaker:
         self.describe_endpoint(**request)
         record = self._endpoint(request["EndpointName"])
         record.ask_to_stop()
+        if record.status()["EndpointStatus"] == "Failed":
+            while (
+                record.is_kept()
+            ):  # its keeper is about to leave, and may or may not have seen that it should remove it
+                time.sleep(_WAIT_DELAY)
         if not record.is_kept():  # else its keeper removes it
             record.remove()
         return _response({})
 
     def endpoint_url(self, name: str) -> str:
         """Return the address of an endpoint in service, for those who post to it without boto3. Not in boto3."""
-        status = self.describe_endpoint(EndpointName=name)["EndpointStatus"]
+        try:
+            status = self.describe_endpoint(EndpointName=name)["EndpointStatus"]
+        except ClientError as error:
+            raise client_error("ValidationError", error.response["Error"]["Message"], "InvokeEndpoint") from error
         if status != "InService":
             raise client_error("ValidationError", f"Endpoint {name} is {status}, not InService.", "InvokeEndpoint")
         return f"http://127.0.0.1:{self._endpoint(name).status()['Port']}"
@@ -193,10 +202,13 @@ class LocalSageMaker:
         """Return the folder of a job, with its log and its `/opt/ml`. Not in boto3."""
         return self._training_job(name).folder
 
-    def log_file(self, job_or_endpoint: str) -> Path:
-        """Return the log of a training job or an endpoint. Not in boto3."""
-        endpoint = self._endpoint(job_or_endpoint)
-        return endpoint.log if endpoint.exists() else self._training_job(job_or_endpoint).log
+    def training_log(self, name: str) -> Path:
+        """Return the log of a training job, there or not. Not in boto3."""
+        return self._training_job(name).log
+
+    def endpoint_log(self, name: str) -> Path:
+        """Return the log of an endpoint, there or not. Not in boto3."""
+        return self._endpoint(name).log
 
     def _training_job(self, name: str) -> Record:
         return Record(self.home / "training-jobs" / name)
@@ -268,11 +280,10 @@ def _training_status(record: Record) -> Response:
 def _endpoint_status(record: Record) -> Response:
     kept = record.is_kept()
     status = {key: value for key, value in record.status().items() if key != "Port"}
-    if status["EndpointStatus"] in ("Creating", "InService"):
-        if not kept:
-            return {**status, "EndpointStatus": "Failed", "FailureReason": _GONE}
-        if record.is_asked_to_stop():
-            return {**status, "EndpointStatus": "Deleting"}
+    if record.is_asked_to_stop():
+        return {**status, "EndpointStatus": "Deleting"}
+    if not kept and status["EndpointStatus"] in ("Creating", "InService"):
+        return {**status, "EndpointStatus": "Failed", "FailureReason": _GONE}
     return status
 
 

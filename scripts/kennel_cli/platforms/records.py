@@ -1,5 +1,6 @@
 """What the player remembers of a job or an endpoint: a folder with its request, its status and its keeper's lock."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -66,7 +67,7 @@ class Record:
                 raise FileExistsError(f"{self.name} exists already") from error
             with (self.folder / "keeper.log").open("ab") as log:
                 subprocess.run(
-                    [sys.executable, "-m", "kennel_cli.platforms.detach", keeper, str(self.folder)],
+                    [sys.executable, "-P", "-m", "kennel_cli.platforms.detach", keeper, str(self.folder)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -115,8 +116,9 @@ class Record:
     def remove(self) -> None:
         """Remove the folder, so that the name is free again."""
         gone = self.folder.with_name(f".{self.name}.{os.getpid()}.removed")
-        self.folder.rename(gone)
-        shutil.rmtree(gone)
+        with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
+            self.folder.rename(gone)
+            shutil.rmtree(gone)
 
 
 def now() -> str:

@@ -48,10 +48,15 @@ class ProcessRunner:
     def start(self, program: str, tree: Path, variables: Mapping[str, str], log: Path) -> Program:
         """See `Runner.start`."""
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment |= {"PYTHONUNBUFFERED": "1", "SAGEMAKER_BASE_DIR": str(tree), **variables}
+        environment |= {
+            "PYTHONUNBUFFERED": "1",
+            "SAGEMAKER_BASE_DIR": str(tree),
+            "KENNEL_BIND_HOST": "127.0.0.1",  # a server on this machine is for this machine
+            **variables,
+        }
         with log.open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", f"kennel.container.{program}"],
+                [sys.executable, "-P", "-m", f"kennel.container.{program}"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

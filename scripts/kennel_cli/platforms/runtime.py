@@ -49,10 +49,11 @@ class LocalSageMakerRuntime:
             raise self._model_error(endpoint, 0, f"no answer: {error}") from error
         if answer.status >= 400:
             raise self._model_error(endpoint, answer.status, answer.data.decode("utf-8", "replace"))
+        [variant] = self._sagemaker.describe_endpoint(EndpointName=endpoint)["ProductionVariants"]
         response = {
             "Body": StreamingBody(io.BytesIO(answer.data), len(answer.data)),
             "ContentType": answer.headers.get("Content-Type", ""),
-            "InvokedProductionVariant": "AllTraffic",
+            "InvokedProductionVariant": variant["VariantName"],
             "ResponseMetadata": {"HTTPStatusCode": 200, "RetryAttempts": 0},
         }
         if attributes := answer.headers.get(_HEADERS["CustomAttributes"]):
@@ -70,5 +71,5 @@ class LocalSageMakerRuntime:
             "InvokeEndpoint",
             OriginalStatusCode=status,
             OriginalMessage=message[:2048],
-            LogStreamArn=str(self._sagemaker.log_file(endpoint)),
+            LogStreamArn=str(self._sagemaker.endpoint_log(endpoint)),
         )

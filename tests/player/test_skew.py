@@ -1,0 +1,27 @@
+"""What a job wrote about its test images is what the endpoint answers."""
+
+import csv
+import json
+
+import numpy as np
+
+from kennel_cli.local_jobs import delete_endpoint, start_endpoint, wait_until_in_service
+
+
+def test_served_probabilities_are_those_that_the_job_wrote(sagemaker, runtime, request_for, finish, colour_images):
+    sagemaker.create_training_job(**request_for(epochs="2", learning_rate="0.005"))
+    finish()
+    endpoint = start_endpoint(sagemaker, "job", None)
+    try:
+        wait_until_in_service(sagemaker, endpoint)
+        with (sagemaker.training_folder("job") / "ml/output/data/test_predictions.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 9
+        for row in rows:
+            body = (colour_images / "test" / row["image"]).read_bytes()
+            answer = runtime.invoke_endpoint(EndpointName=endpoint, ContentType="image/png", Body=body)
+            served = np.asarray(json.loads(answer["Body"].read()))[0]
+            written = [float(row[f"p({name})"]) for name in ("blue", "green", "red")]
+            assert np.abs(served - written).max() < 1e-3
+    finally:
+        delete_endpoint(sagemaker, endpoint)
