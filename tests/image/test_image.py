@@ -56,6 +56,14 @@ def test_the_debugger_s_hook_is_there_d1_5(shell):
     assert shell("python -c 'import smdebug.pytorch; print(smdebug.__version__)' ").endswith("1.0.34")
 
 
+def test_the_image_is_below_seven_gigabytes_and_a_change_of_our_code_below_five_megabytes(docker):
+    assert int(docker("image", "inspect", "--format", "{{.Size}}", LOCAL.image).stdout) < 7e9
+    history = docker("history", "--human=false", "--no-trunc", "--format", "{{.Size}} {{.CreatedBy}}", LOCAL.image)
+    steps = [line.split(" ", 1) for line in history.stdout.splitlines()]  # newest first
+    ours = next(number for number, (_, made_by) in enumerate(steps) if "/opt/kennel" in made_by and "COPY" in made_by)
+    assert sum(int(size) for size, _ in steps[: ours + 1]) < 5e6
+
+
 def test_without_a_gpu_it_says_that_it_takes_the_cpu_c6_3(shell):
     line = "from kennel.engines.device import describe_device, pick_device; print(describe_device(pick_device()))"
     assert shell(f'python -c "{line}"').startswith("cpu (")
