@@ -68,6 +68,13 @@ def test_too_little_memory_is_said_in_a_sentence_when_process_1_is_killed(box):
 
 
 @needs_image
+def test_64_megabytes_of_shared_memory_are_enough_for_workers_e6(box, colour_images):
+    container = box("--shm-size", "64m")
+    container.prepare({**SMALL_JOB, "image_size": "224", "num_workers": "4"}, training=colour_images)
+    assert container.train() == 0
+
+
+@needs_image
 def test_a_stopped_container_had_the_signal_and_says_so(box, colour_images):
     box = box()
     box.prepare({**SMALL_JOB, "epochs": "1000"}, training=colour_images)
