@@ -2,6 +2,7 @@ import csv
 import json
 import logging
 import re
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -36,6 +37,23 @@ def train(colour_images, resnet18_weights, tmp_path, caplog):
         return caplog.messages
 
     return run_job
+
+
+@contextmanager
+def stopping_at(start, stop):
+    """Set `stop` as soon as a line of the log begins with `start`."""
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith(start):
+                stop.set()
+
+    listener = Listener()
+    logging.getLogger("kennel").addHandler(listener)
+    try:
+        yield
+    finally:
+        logging.getLogger("kennel").removeHandler(listener)
 
 
 def metrics(line):
@@ -114,17 +132,8 @@ def test_momentum_is_the_users_with_every_scheduler(colour_images):
 def test_a_stop_during_the_final_test_keeps_the_model(train, tmp_path):
     stop = StopSignal()
 
-    class StopAtLastEpoch(logging.Handler):
-        def emit(self, record):
-            if record.getMessage().startswith("epoch=2 "):
-                stop.set()
-
-    handler = StopAtLastEpoch()
-    logging.getLogger("kennel").addHandler(handler)
-    try:
+    with stopping_at("epoch=2 ", stop):
         lines = train(stop=stop)
-    finally:
-        logging.getLogger("kennel").removeHandler(handler)
     assert lines[-2].startswith("stopped on request")
     assert "test_accuracy" not in lines[-1]
     assert (tmp_path / "job" / "model" / "kennel.json").exists()
@@ -252,17 +261,8 @@ def test_a_stop_before_the_first_epoch_says_what_was_going_on_and_keeps_the_cach
 def test_a_stop_while_the_head_trains_keeps_the_best_epoch(train, tmp_path):
     stop = StopSignal()
 
-    class StopAtEpoch5(logging.Handler):
-        def emit(self, record):
-            if record.getMessage().startswith("epoch=5 "):
-                stop.set()
-
-    handler = StopAtEpoch5()
-    logging.getLogger("kennel").addHandler(handler)
-    try:
+    with stopping_at("epoch=5 ", stop):
         lines = train(stop=stop, epochs="1000")
-    finally:
-        logging.getLogger("kennel").removeHandler(handler)
     assert sum(line.startswith("epoch=") for line in lines) == 5
     assert lines[-2].startswith("stopped on request")
     assert re.fullmatch(r"best_epoch=\d+; valid_loss=[\d.]+; valid_accuracy=[\d.]+;", lines[-1])
