@@ -149,5 +149,5 @@ def require_image_packages(*more: str) -> None:
     if missing:
         raise MissingPackages(
             f"{', '.join(missing)} is not installed, which jobs on this machine need; "
-            "install it with `make setup`, or pip install '.[image]', or take --on docker"
+            "install it with `make setup`, or pip install '.[image,demo]', or take --on docker"
         )
