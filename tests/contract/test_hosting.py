@@ -312,6 +312,7 @@ def test_empty_variables_count_as_unset_c2_3(serve, random_model):
     assert server.post(picture(), "image/jpeg").headers["Content-Type"] == "application/json"
 
 
+@pytest.mark.process_only  # a container's port is published before its server could refuse it
 @pytest.mark.parametrize("name", ["MAX_PAYLOAD_IN_MB", "BIND_TO_PORT", "MODEL_SERVER_TIMEOUT"])
 def test_a_variable_that_is_no_number_ends_the_server_with_a_sentence(serve, random_model, name):
     server = serve(random_model, **{f"SAGEMAKER_{name}": "much"})

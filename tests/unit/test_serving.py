@@ -1,7 +1,10 @@
 """The server's parts that a healthy model does not show."""
 
+import gc
 import io
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 from kennel.images.preprocess import Preprocessing
 from kennel.serving.app import Service, Settings, create_app
 from kennel.serving.batcher import Batcher
+from kennel.serving.codecs import decode_request
 
 
 class Engine:
@@ -108,3 +112,29 @@ def test_a_good_picture_is_answered_beside_the_fault(client):
     file = io.BytesIO()
     Image.new("RGB", (20, 20)).save(file, "PNG")
     assert client.post("/invocations", data=file.getvalue(), content_type="image/png").status_code == 200
+
+
+def test_tensors_are_read_in_many_threads_at_once():
+    """Python 3.11's parser, which reads an NPY header, breaks when a collection of garbage lets another thread in."""
+    file = io.BytesIO()
+    np.save(file, np.zeros((3, 16, 16), np.float32))
+    preprocessing = Preprocessing.for_size(16)
+
+    def read(_):
+        return len(list(decode_request(file.getvalue(), "application/x-npy", preprocessing)))
+
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+
+    def let_others_in(phase, info):
+        sum(range(50))
+
+    gc.callbacks.append(let_others_in)
+    gc.set_threshold(30)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(32) as pool:
+            assert set(pool.map(read, range(20_000))) == {1}
+    finally:
+        gc.callbacks.remove(let_others_in)
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)

@@ -4,6 +4,7 @@ import base64
 import binascii
 import io
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from tokenize import TokenError
@@ -24,6 +25,10 @@ IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "applicatio
 REQUEST_TYPES = (*IMAGE_TYPES, NPY, JSON, JSON_LINES)
 ANSWER_TYPES = (JSON, JSON_LINES, CSV, NPY)
 DEFAULT_TOP_K = 5
+
+# numpy reads a header as Python source, and Python 3.11's parser fails at times in several threads: "AST constructor
+# recursion depth mismatch" (python/cpython#106905)
+_ONE_PARSER = threading.Lock()
 
 Tensor = NDArray[np.float32]  # (3, S, S), normalized
 
@@ -85,8 +90,8 @@ def _load_npy(body: bytes) -> NDArray[Any]:
     if not body.startswith(np.lib.format.MAGIC_PREFIX):
         raise BadRequest("the body is no NPY array of numbers: it does not begin as one")
     try:
-        # a pickle could run code (contract C2.8)
-        array: NDArray[Any] = np.load(io.BytesIO(body), allow_pickle=False)
+        with _ONE_PARSER:  # a pickle could run code (contract C2.8)
+            array: NDArray[Any] = np.load(io.BytesIO(body), allow_pickle=False)
     except (ValueError, TypeError, EOFError, SyntaxError, TokenError, MemoryError, OverflowError) as error:
         raise BadRequest(f"the body is no NPY array of numbers: {error}") from error
     return array
