@@ -65,7 +65,7 @@ def measure_floor() -> tuple[float, float, float]:
     preprocessing = Preprocessing.for_size(224)
     started = time.perf_counter()
     with ThreadPoolExecutor(available_cores()) as pool:
-        pixels = np.stack(list(pool.map(lambda record: preprocessing.pixels(record.path), records)))
+        pixels = np.stack(list(pool.map(lambda record: preprocessing.pixels(record.path.read_bytes()), records)))
     decode = time.perf_counter() - started
 
     device = pick_device()
