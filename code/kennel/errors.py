@@ -33,5 +33,9 @@ class ContractError(KennelError):
     """The files or variables that SageMaker gives to a container are unreadable or ask for what is not supported."""
 
 
+class SearchError(KennelError):
+    """A search for hyperparameters cannot be made as it is asked for."""
+
+
 class Stopped(Exception):
     """Training was asked to stop before there was a model to keep."""

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_type_hints
 from kennel.errors import HyperparameterError
 
 BACKBONES = ("resnet18", "resnet50", "densenet161", "mobilenet_v2")
+SEARCH = "search"  # not a hyperparameter of a network: a whole search in one job, see kennel.tuning.one_job
 _ALIASES = {"lr": "learning_rate"}  # a dash for an underscore (`batch-size`) is understood everywhere
 _NOT_OURS = (
     "_tuning_objective_metric",

@@ -3,12 +3,13 @@
 import contextlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypedDict
 
 EPOCH_METRICS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")  # printed after every epoch
 TEST_METRICS = ("test_loss", "test_accuracy")  # printed once, for the epoch that is kept
 METRICS = EPOCH_METRICS + TEST_METRICS
+BEST_EPOCH = "best_epoch="  # begins the last line, for the epoch that is kept
 
 
 def metric_line(head: str, values: Mapping[str, float]) -> str:
@@ -43,12 +44,28 @@ def final_metrics(lines: Iterable[str], definitions: Iterable[Mapping[str, Any]]
     values: dict[str, float] = {}
     for line in lines:
         for name, pattern in patterns.items():
-            for match in pattern.finditer(line):
-                with contextlib.suppress(ValueError):  # what the group holds is no number
-                    value = float(match.group(1))
-                    if math.isfinite(value):
-                        values[name] = value
+            for value in _numbers(pattern, line):
+                values[name] = value
     return values
+
+
+def metric_curve(lines: Iterable[str], regex: str) -> list[float]:
+    """Return all values of one metric in the order they were printed: one an epoch.
+
+    The line for the epoch that is kept only says again what stood there before, and is passed over.
+    """
+    pattern = _compile(regex)
+    if pattern is None:
+        return []
+    return [value for line in lines if not line.startswith(BEST_EPOCH) for value in _numbers(pattern, line)]
+
+
+def _numbers(pattern: re.Pattern[str], line: str) -> Iterator[float]:
+    for match in pattern.finditer(line):
+        with contextlib.suppress(ValueError):  # what the group holds is no number
+            value = float(match.group(1))
+            if math.isfinite(value):
+                yield value
 
 
 def _compile(regex: str) -> re.Pattern[str] | None:

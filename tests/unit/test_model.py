@@ -15,7 +15,6 @@ from kennel.hyperparameters import BACKBONES
 from kennel.images.preprocess import Preprocessing
 from kennel.model.artifact import Manifest, load_artifact, load_manifest, save_artifact
 from kennel.model.backbones import build_backbone, count_features, load_weights, weights_fingerprint
-from kennel.model.classifier import Classifier
 from tests.samples import save_random_model
 
 CLASSIFIERS = {
@@ -219,7 +218,13 @@ def test_folding_the_batch_norms_does_not_change_the_features(name):
 
 
 def test_the_network_to_be_trained_is_not_changed_by_reading_its_features():
-    classifier = Classifier("resnet18", 8, 0.1, 3)
+    classifier = Manifest(
+        classes=("a", "b", "c"),
+        backbone="resnet18",
+        fc_units=8,
+        dropout=0.1,
+        preprocessing=Preprocessing.for_size(32),
+    ).new_classifier()
     before = weights_fingerprint(classifier)
     classifier.train()
     FrozenBackbone(classifier.backbone, torch.bfloat16).features(np.zeros((1, 3, 64, 64), np.float32))

@@ -8,14 +8,18 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sagemaker_training import entry_point, environment, errors, logging_config
 from sagemaker_training.runner import RunnerType
 
 from kennel.container.environment import TrainingEnvironment
 from kennel.errors import KennelError, Stopped
-from kennel.hyperparameters import parse_hyperparameters
+from kennel.hyperparameters import SEARCH, parse_hyperparameters
+
+if TYPE_CHECKING:
+    from kennel.training.progress import StopSignal
+    from kennel.training.run import Job
 
 log = logging.getLogger(__name__)
 
@@ -52,22 +56,36 @@ def _run_kennel() -> None:
     from kennel.training.progress import StopSignal  # noqa: PLC0415 - torch is slow to import; a bad request fails first
 
     given = TrainingEnvironment.read()
-    hyperparameters = parse_hyperparameters(given.hyperparameters)
+    values = {name: value for name, value in given.hyperparameters.items() if name != SEARCH}
+    hyperparameters = parse_hyperparameters(values)
     from kennel.training.run import Job, run  # noqa: PLC0415 - as above
 
     stop = StopSignal()
     _on_sigterm(stop.set)
-    run(
-        Job(
-            hyperparameters=hyperparameters,
-            channels=given.channels,
-            model_dir=given.folders.model,
-            output_dir=given.folders.output_data,
-            cache_dir=given.cache_dir,
-            weights_dir=given.weights_dir,
-        ),
-        stop,
+    job = Job(
+        hyperparameters=hyperparameters,
+        channels=given.channels,
+        model_dir=given.folders.model,
+        output_dir=given.folders.output_data,
+        cache_dir=given.cache_dir,
+        weights_dir=given.weights_dir,
     )
+    if SEARCH in given.hyperparameters:
+        _search(job, values, given.hyperparameters[SEARCH], stop)
+    else:
+        run(job, stop)
+
+
+def _search(job: "Job", static: Mapping[str, str], search: str, stop: "StopSignal") -> None:
+    """Run a whole search in this job; its summary goes to the output, whatever becomes of it."""
+    from kennel.tuning.one_job import OneJobSearch, parse_search  # noqa: PLC0415 - Optuna, for searches alone
+    from kennel.tuning.summary import write_summary  # noqa: PLC0415 - as above
+
+    one_job = OneJobSearch(job, static, parse_search(search), stop)
+    try:
+        one_job.run()
+    finally:
+        write_summary(job.output_dir, one_job.summary(os.environ.get("TRAINING_JOB_NAME", "search")))
 
 
 def _run_script() -> None:

@@ -7,9 +7,15 @@ what the toolkit gets wrong: the failure file and the exit code (contract A1.5 t
 import signal  # handlers come before every other import: process 1 loses a SIGTERM that has none (contract A1.10)
 
 _SIGTERM_SEEN: list[int] = []
+
+
+def _watch_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: _SIGTERM_SEEN.append(number))
+
+
 if __name__ == "__main__":
-    for _number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(_number, lambda number, frame: _SIGTERM_SEEN.append(number))
+    _watch_signals()
 
 import contextlib
 import ctypes
@@ -22,12 +28,16 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kennel.atomic import write_json
 from kennel.container.environment import LOG_LEVEL, TRAINING_MODULE, Folders, folders, read_json_object, variable
 from kennel.container.failure import reason_from_stderr, write_failure
 from kennel.errors import ContractError, KennelError
+from kennel.forking import fork_program
+
+Starter = Callable[[Mapping[str, str]], tuple[int, int]]  # environment to process id and the read end of its stderr
 
 GRACE = 110.0  # seconds from SIGTERM until we end the work ourselves; SageMaker sends SIGKILL after 120 (contract A1.9)
 REAPING = 2.0  # seconds for the last processes to end after SIGKILL
@@ -40,14 +50,20 @@ _KILLED = (
 _PR_SET_CHILD_SUBREAPER = 36  # from linux/prctl.h: orphans come to us even when we are not process 1
 
 
-def main() -> int:
+def main_in_fork() -> int:
+    """Do what `main` does in a fork of a process that has imported the toolkit and torch already."""
+    _watch_signals()
+    return main(_fork_toolkit)
+
+
+def main(start_toolkit: Starter | None = None) -> int:
     """Run the training to its end, and return the exit code: 0 completed, 143 stopped without a model, else failed."""
     tree = folders()
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         tree.failure.unlink(missing_ok=True)  # of an earlier attempt in the same tree
         supply_config_files(tree)
-        code, stderr = _run_toolkit(toolkit_environment())
+        code, stderr = _run_toolkit(start_toolkit or _spawn_toolkit, toolkit_environment())
     except KennelError as error:
         return _fail(tree, str(error), 1)
     except Exception as error:  # noqa: BLE001 - it is in the log in full, and the job must say why it failed
@@ -102,16 +118,35 @@ def toolkit_environment() -> dict[str, str]:
     }
 
 
-def _run_toolkit(environment: dict[str, str]) -> tuple[int, str]:
-    """Run the toolkit in a process group of its own; return its exit code and the end of what it wrote to stderr."""
+def _spawn_toolkit(environment: Mapping[str, str]) -> tuple[int, int]:
+    readable, writable = os.pipe()
     command = [sys.executable, "-m", "sagemaker_training.cli.train"]
-    child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True)
-    assert child.stderr is not None
+    child = subprocess.Popen(command, env=environment, stderr=writable, start_new_session=True)
+    os.close(writable)
+    return child.pid, readable
+
+
+def _fork_toolkit(environment: Mapping[str, str]) -> tuple[int, int]:
+    from sagemaker_training.cli import train  # noqa: PLC0415 - imported already, where this is called
+
+    def work() -> None:
+        os.setsid()
+        train.main()
+
+    readable, writable = os.pipe()
+    child = fork_program(work, environment, sys.stdout.fileno(), writable)
+    os.close(writable)
+    return child, readable
+
+
+def _run_toolkit(start: Starter, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run the toolkit in a process group of its own; return its exit code and the end of what it wrote to stderr."""
+    child, readable = start(environment)
     tail = bytearray()
-    pump = threading.Thread(target=_pump, args=(child.stderr.fileno(), tail), daemon=True)
+    pump = threading.Thread(target=_pump, args=(readable, tail), daemon=True)
     pump.start()
-    code = _wait(child.pid)
-    _signal_group(child.pid, signal.SIGKILL)  # what the work left running in the background
+    code = _wait(child)
+    _signal_group(child, signal.SIGKILL)  # what the work left running in the background
     _reap_orphans()
     pump.join(timeout=REAPING)
     return code, tail.decode("utf-8", "replace")

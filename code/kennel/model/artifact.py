@@ -14,7 +14,8 @@ import kennel
 from kennel.atomic import replacing, write_text
 from kennel.errors import ArtifactError
 from kennel.images.preprocess import Preprocessing
-from kennel.model.classifier import Classifier
+from kennel.model.backbones import build_backbone
+from kennel.model.classifier import Classifier, make_head
 
 FORMAT_VERSION = 1
 MANIFEST = "kennel.json"
@@ -44,7 +45,8 @@ class Manifest(BaseModel):
 
     def new_classifier(self) -> Classifier:
         """Return the network that the manifest describes, with random weights."""
-        return Classifier(self.backbone, self.fc_units, self.dropout, len(self.classes))
+        backbone = build_backbone(self.backbone)
+        return Classifier(backbone, make_head(backbone, self.fc_units, self.dropout, len(self.classes)))
 
 
 def save_artifact(folder: Path, classifier: Classifier, manifest: Manifest) -> None:

@@ -1,6 +1,6 @@
 """What an epoch is made of: shuffled batches of cached features, or of packed images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -59,7 +59,7 @@ class FeatureBatches(_Shuffled):
     """Batches of cached features, (B, features) float32."""
 
     def __init__(
-        self, features: list[NDArray[np.float32]], labels: NDArray[np.int64], batch_size: int, device: torch.device
+        self, features: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], batch_size: int, device: torch.device
     ) -> None:
         """`features` holds one array (N, features) a view, which may be memory-mapped: batches are read from it."""
         super().__init__(labels, len(features), batch_size, device)

@@ -3,7 +3,7 @@
 import copy
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -37,8 +37,24 @@ class BestEpoch:
         return mine > (other.metrics["valid_accuracy"], -other.metrics["valid_loss"])
 
 
-def fit(module: nn.Module, train: Batches, valid: Batches, hp: Hyperparameters, stop: StopSignal) -> BestEpoch:
-    """Train `module`, logging one metrics line an epoch, and return its best epoch.
+OnEpoch = Callable[[int, Mapping[str, float]], bool]  # gets epoch and metrics; whether training should go on
+
+
+def log_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
+    """Log one metrics line, and go on."""
+    log.info(metric_line(f"epoch={epoch}", metrics))
+    return True
+
+
+def fit(
+    module: nn.Module,
+    train: Batches,
+    valid: Batches,
+    hp: Hyperparameters,
+    stop: StopSignal,
+    on_epoch: OnEpoch = log_epoch,
+) -> BestEpoch:
+    """Train `module`, calling `on_epoch` after each epoch, and return its best epoch.
 
     `module` maps the batches' inputs to logits. When `stop` is set, the best epoch so far is returned at once; Stopped
     is raised if there is none yet. Raises TrainingError when the loss is no longer a finite number.
@@ -68,10 +84,12 @@ def fit(module: nn.Module, train: Batches, valid: Batches, hp: Hyperparameters, 
         except Stopped:
             return _best_or_stopped(best, epoch)
         _check_finite(metrics, epoch, hp)
-        log.info(metric_line(f"epoch={epoch}", metrics))
+        go_on = on_epoch(epoch, metrics)
         current = BestEpoch(epoch, metrics, module.state_dict())
         if current.beats(best):
             best = BestEpoch(epoch, metrics, copy.deepcopy(current.weights))
+        if not go_on:
+            break
         if hp.early_stopping_patience and best and epoch - best.epoch >= hp.early_stopping_patience:
             log.info("early stopping: no better valid_accuracy in %d epochs", hp.early_stopping_patience)
             break

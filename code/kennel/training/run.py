@@ -1,11 +1,14 @@
 """One training job, from top to bottom: index, pack, fit, save, evaluate."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from kennel.cache import Cache
 from kennel.engines.device import describe_device, fast_precision, pick_device
@@ -13,18 +16,18 @@ from kennel.engines.torch_engine import FrozenBackbone
 from kennel.errors import Stopped, WeightsError
 from kennel.hyperparameters import Hyperparameters
 from kennel.images.augment import augmented_views
-from kennel.images.index import ImageIndex, index_images
+from kennel.images.index import index_images
 from kennel.images.pack import PackedImages, check_skipped, pack_images
 from kennel.images.preprocess import Preprocessing
 from kennel.machine import available_cores
-from kennel.metrics import metric_line
+from kennel.metrics import BEST_EPOCH, metric_line
 from kennel.model.artifact import Manifest, save_artifact, save_manifest
-from kennel.model.backbones import load_weights
-from kennel.model.classifier import Classifier
+from kennel.model.backbones import build_backbone, load_weights
+from kennel.model.classifier import Classifier, make_head
 from kennel.training.batches import FeatureBatches, ImageBatches
 from kennel.training.evaluate import evaluate_artifact, write_evaluation
 from kennel.training.features import extract_features
-from kennel.training.loop import BestEpoch, fit
+from kennel.training.loop import BestEpoch, OnEpoch, fit, log_epoch
 from kennel.training.progress import StopSignal, reporter
 
 log = logging.getLogger(__name__)
@@ -44,61 +47,174 @@ class Job:
     weights_dir: Path  # pretrained weights, BACKBONE.pth, .pt or .safetensors; the folder may be missing
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network, and what it was trained with."""
+
+    hyperparameters: Hyperparameters
+    classifier: Classifier
+    best: BestEpoch
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """A backbone that is not trained, and what it makes of the images: all that a head needs."""
+
+    backbone: nn.Module
+    train: Sequence[NDArray[np.float32]]  # (N, features) a view
+    valid: NDArray[np.float32]  # (N, features)
+
+
 def run(job: Job, stop: StopSignal) -> None:
     """Train and save a model, then measure what was saved on the test images.
 
     When `stop` is set, the best epoch so far becomes the model, and the test is left out; Stopped is raised when there
     is no complete epoch yet. Raises a KennelError for whatever the user can mend.
     """
-    hp = job.hyperparameters
-    torch.set_num_threads(available_cores())
-    torch.backends.cudnn.deterministic = True  # the same seed gives the same metrics
-    device = pick_device()
-    log.info("start device=%s; backbone=%s; head_only=%s;", describe_device(device), hp.backbone, hp.head_only)
-    torch.manual_seed(hp.seed)
-    cache = Cache(job.cache_dir)
-    index = index_images(job.channels)
-    preprocessing = Preprocessing.for_size(hp.image_size)
-    classifier = _first_classifier(job, index)
-
-    images = _pack(job, index, preprocessing, cache, stop)
-    if hp.head_only:
-        best = _fit_head(classifier, images, preprocessing, hp, cache, device, stop)
-    else:
-        best = _fit_all(classifier, images, preprocessing, hp, device, stop)
-
-    manifest = Manifest(
-        classes=index.classes,
-        backbone=hp.backbone,
-        fc_units=hp.fc_units,
-        dropout=hp.dropout,
-        preprocessing=preprocessing,
-        hyperparameters=asdict(hp),
-        metrics=best.metrics,
-    )
-    save_artifact(job.model_dir, classifier.cpu(), manifest)
-    metrics = {name: best.metrics[name] for name in ("valid_loss", "valid_accuracy")}
-    try:
-        report = reporter("test", "test", len(images["test"]), stop)
-        evaluation = evaluate_artifact(job.model_dir, images["test"], cache, report)
-    except Stopped:
-        log.info("stopped on request: epoch %d is saved as the model, the test is left out", best.epoch)
-    else:
-        metrics |= {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
-        write_evaluation(job.output_dir, "test", evaluation)
-        save_manifest(job.model_dir, manifest.model_copy(update={"metrics": best.metrics | metrics}))
-    log.info(metric_line(f"best_epoch={best.epoch};", metrics))
+    trainer = Trainer(job, stop)
+    trainer.save(trainer.fit(job.hyperparameters))
 
 
-def _first_classifier(job: Job, index: ImageIndex) -> Classifier:
-    """Make the network, with pretrained weights where the hyperparameters ask for them."""
-    hp = job.hyperparameters
-    classifier = Classifier(hp.backbone, hp.fc_units, hp.dropout, len(index.classes))
-    if not hp.from_scratch:
-        load_weights(
-            classifier.backbone, hp.backbone, _weights_file(hp.weights, hp.backbone, job.channels, job.weights_dir)
+class Trainer:
+    """Trains networks on one data set: what they have in common is read or computed once."""
+
+    def __init__(self, job: Job, stop: StopSignal) -> None:
+        """Look at the folders. Raises DataError when they hold no data set."""
+        self._job = job
+        self._stop = stop
+        torch.set_num_threads(available_cores())
+        torch.backends.cudnn.deterministic = True  # the same seed gives the same metrics
+        self._device = pick_device()
+        hp = job.hyperparameters
+        device = describe_device(self._device)
+        log.info("start device=%s; backbone=%s; head_only=%s;", device, hp.backbone, hp.head_only)
+        self._cache = Cache(job.cache_dir)
+        self._index = index_images(job.channels)
+        self._images: dict[int, dict[str, PackedImages]] = {}
+        self._frozen: dict[tuple[str, str, int, str], _Frozen] = {}
+
+    def fit(self, hp: Hyperparameters, on_epoch: OnEpoch = log_epoch) -> Fitted:
+        """Train one network. Equal hyperparameters give an equal network, whatever was trained before."""
+        if hp.head_only:
+            frozen = self._freeze(hp)
+            images = self._packed(hp)
+            torch.manual_seed(hp.seed)
+            classifier = self._with_head(frozen.backbone, hp)
+            best = self._fit_head(classifier.head, frozen, images, hp, on_epoch)
+            classifier.head.load_state_dict(best.weights)
+        else:
+            torch.manual_seed(hp.seed)
+            backbone = self._first_backbone(hp)
+            classifier = self._with_head(backbone, hp)
+            images = self._packed(hp)
+            best = self._fit_all(classifier, images, hp, on_epoch)
+            classifier.load_state_dict(best.weights)
+        return Fitted(hp, classifier, best)
+
+    def save(self, fitted: Fitted) -> None:
+        """Write the model folder, measure it on the test images, and log the last metrics line.
+
+        When the job was asked to stop, the test is left out.
+        """
+        hp, best, job = fitted.hyperparameters, fitted.best, self._job
+        manifest = Manifest(
+            classes=self._index.classes,
+            backbone=hp.backbone,
+            fc_units=hp.fc_units,
+            dropout=hp.dropout,
+            preprocessing=Preprocessing.for_size(hp.image_size),
+            hyperparameters=asdict(hp),
+            metrics=best.metrics,
         )
-    return classifier
+        save_artifact(job.model_dir, fitted.classifier.cpu(), manifest)
+        metrics = {name: best.metrics[name] for name in ("valid_loss", "valid_accuracy")}
+        test = self._packed(hp)["test"]
+        try:
+            report = reporter("test", "test", len(test), self._stop)
+            evaluation = evaluate_artifact(job.model_dir, test, self._cache, report)
+        except Stopped:
+            log.info("stopped on request: epoch %d is saved as the model, the test is left out", best.epoch)
+        else:
+            metrics |= {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
+            write_evaluation(job.output_dir, "test", evaluation)
+            save_manifest(job.model_dir, manifest.model_copy(update={"metrics": best.metrics | metrics}))
+        log.info(metric_line(f"{BEST_EPOCH}{best.epoch};", metrics))
+
+    def _packed(self, hp: Hyperparameters) -> dict[str, PackedImages]:
+        """Return the decoded images of each split."""
+        if hp.image_size not in self._images:
+            preprocessing = Preprocessing.for_size(hp.image_size)
+            threads = hp.num_workers or available_cores()
+            images = {}
+            splits = {"train": self._index.train, "valid": self._index.valid, "test": self._index.test}
+            for split, records in splits.items():
+                report = reporter("decode", split, len(records), self._stop)
+                images[split] = pack_images(records, preprocessing, self._cache, threads, report)
+            skipped = check_skipped(images, hp.max_bad_images, self._job.output_dir / "skipped_images.csv")
+            counts = "; ".join(f"{split}={len(packed)}" for split, packed in images.items())
+            log.info("images classes=%d; %s; skipped=%d;", len(self._index.classes), counts, skipped)
+            self._images[hp.image_size] = images
+        return self._images[hp.image_size]
+
+    def _freeze(self, hp: Hyperparameters) -> _Frozen:
+        """Return a frozen backbone and its features: quick and rough for training, exact for validation."""
+        key = (hp.backbone, hp.weights, hp.image_size, hp.augment)
+        if key not in self._frozen:
+            preprocessing = Preprocessing.for_size(hp.image_size)
+            backbone = self._first_backbone(hp)  # first, so that bad weights are said before images are decoded
+            images = self._packed(hp)
+            fast = FrozenBackbone(backbone, fast_precision(self._device)).to(self._device)
+            train = []
+            for view in augmented_views(hp.augment):
+                report = reporter(f"features ({view})", "train", len(images["train"]), self._stop)
+                train.append(extract_features(fast, images["train"], preprocessing, view, self._cache, report))
+            exact = FrozenBackbone(backbone).to(self._device)
+            report = reporter("features", "valid", len(images["valid"]), self._stop)
+            valid = extract_features(exact, images["valid"], preprocessing, "original", self._cache, report)
+            self._frozen[key] = _Frozen(backbone, train, valid)
+        return self._frozen[key]
+
+    def _first_backbone(self, hp: Hyperparameters) -> nn.Module:
+        """Make the backbone, with pretrained weights where the hyperparameters ask for them."""
+        backbone = build_backbone(hp.backbone)
+        if not hp.from_scratch:
+            file = _weights_file(hp.weights, hp.backbone, self._job.channels, self._job.weights_dir)
+            load_weights(backbone, hp.backbone, file)
+        return backbone
+
+    def _with_head(self, backbone: nn.Module, hp: Hyperparameters) -> Classifier:
+        return Classifier(backbone, make_head(backbone, hp.fc_units, hp.dropout, len(self._index.classes)))
+
+    def _fit_head(
+        self,
+        head: nn.Module,
+        frozen: _Frozen,
+        images: dict[str, PackedImages],
+        hp: Hyperparameters,
+        on_epoch: OnEpoch,
+    ) -> BestEpoch:
+        return fit(
+            head.to(self._device),
+            FeatureBatches(frozen.train, images["train"].labels, hp.batch_size, self._device),
+            FeatureBatches([frozen.valid], images["valid"].labels, hp.batch_size, self._device),
+            hp,
+            self._stop,
+            on_epoch,
+        )
+
+    def _fit_all(
+        self, classifier: Classifier, images: dict[str, PackedImages], hp: Hyperparameters, on_epoch: OnEpoch
+    ) -> BestEpoch:
+        """Train the whole network on packed images."""
+        preprocessing, views = Preprocessing.for_size(hp.image_size), augmented_views(hp.augment)
+        return fit(
+            classifier.to(self._device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+            ImageBatches(images["train"], preprocessing, views, hp.batch_size, self._device),
+            ImageBatches(images["valid"], preprocessing, ("original",), hp.batch_size, self._device),
+            hp,
+            self._stop,
+            on_epoch,
+        )
 
 
 def _weights_file(weights: str, backbone: str, channels: Mapping[str, Path], weights_dir: Path) -> Path:
@@ -118,67 +234,3 @@ def _weights_file(weights: str, backbone: str, channels: Mapping[str, Path], wei
         "there are no pretrained weights: give a state dict in the channel `pretrained`, or its path as `weights`, or "
         f"weights=none to train from scratch, or build the image with {backbone}.pth in WEIGHTS_DIR"
     )
-
-
-def _pack(
-    job: Job, index: ImageIndex, preprocessing: Preprocessing, cache: Cache, stop: StopSignal
-) -> dict[str, PackedImages]:
-    threads = job.hyperparameters.num_workers or available_cores()
-    images = {}
-    for split, records in (("train", index.train), ("valid", index.valid), ("test", index.test)):
-        report = reporter("decode", split, len(records), stop)
-        images[split] = pack_images(records, preprocessing, cache, threads, report)
-    skipped = check_skipped(images, job.hyperparameters.max_bad_images, job.output_dir / "skipped_images.csv")
-    counts = "; ".join(f"{split}={len(packed)}" for split, packed in images.items())
-    log.info("images classes=%d; %s; skipped=%d;", len(index.classes), counts, skipped)
-    return images
-
-
-def _fit_head(
-    classifier: Classifier,
-    images: dict[str, PackedImages],
-    preprocessing: Preprocessing,
-    hp: Hyperparameters,
-    cache: Cache,
-    device: torch.device,
-    stop: StopSignal,
-) -> BestEpoch:
-    """Fit the head on the features of the frozen backbone: quick and rough for training, exact for validation."""
-    fast = FrozenBackbone(classifier.backbone, fast_precision(device)).to(device)
-    train = []
-    for view in augmented_views(hp.augment):
-        report = reporter(f"features ({view})", "train", len(images["train"]), stop)
-        train.append(extract_features(fast, images["train"], preprocessing, view, cache, report))
-    exact = FrozenBackbone(classifier.backbone).to(device)
-    report = reporter("features", "valid", len(images["valid"]), stop)
-    valid = extract_features(exact, images["valid"], preprocessing, "original", cache, report)
-    best = fit(
-        classifier.head.to(device),
-        FeatureBatches(train, images["train"].labels, hp.batch_size, device),
-        FeatureBatches([valid], images["valid"].labels, hp.batch_size, device),
-        hp,
-        stop,
-    )
-    classifier.head.load_state_dict(best.weights)
-    return best
-
-
-def _fit_all(
-    classifier: Classifier,
-    images: dict[str, PackedImages],
-    preprocessing: Preprocessing,
-    hp: Hyperparameters,
-    device: torch.device,
-    stop: StopSignal,
-) -> BestEpoch:
-    """Train the whole network on packed images."""
-    views = augmented_views(hp.augment)
-    best = fit(
-        classifier.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-        ImageBatches(images["train"], preprocessing, views, hp.batch_size, device),
-        ImageBatches(images["valid"], preprocessing, ("original",), hp.batch_size, device),
-        hp,
-        stop,
-    )
-    classifier.load_state_dict(best.weights)
-    return best

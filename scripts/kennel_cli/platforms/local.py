@@ -10,14 +10,14 @@ from botocore.waiter import NormalizedOperationMethod, SingleWaiterConfig, Waite
 from kennel_cli.platforms.choice import LOCAL
 from kennel_cli.platforms.hosting import Hosting
 from kennel_cli.platforms.store import LocalStore
-from kennel_cli.platforms.training_jobs import TrainingJobs
+from kennel_cli.platforms.tuning_jobs import TuningJobs
 
 _WAIT_DELAY = 0.5  # seconds; a local job takes seconds where a service takes minutes
 _WAIT_ATTEMPTS = 10**6  # a waiter gives up after almost six days
 
 
-class LocalSageMaker(TrainingJobs, Hosting):
-    """Training jobs, models and endpoints with the methods, requests, responses and errors of boto3's client.
+class LocalSageMaker(TuningJobs, Hosting):
+    """Training, tuning, models and endpoints with the methods, requests, responses and errors of boto3's client.
 
     Everything is kept below one folder and outlives this process. Only what is defined here is available locally. New
     jobs and endpoints run with `runner`, a name that `choose_runner` knows.

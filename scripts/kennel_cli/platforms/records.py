@@ -5,18 +5,17 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kennel.atomic import write_json
+from kennel_cli.platforms.detach import StartKeeper, start_detached
 
 
 class Record:
-    """The folder of one training job or endpoint.
+    """The folder of one training job, tuning job or endpoint.
 
     `request.json` is written once, by whoever creates the job; `status.json` by its keeper alone, the process that runs
     it. The keeper holds a lock as long as it lives, so that a job whose keeper died is told from one that runs.
@@ -46,7 +45,14 @@ class Record:
         """Return whether there is such a job or endpoint."""
         return self._request.exists()
 
-    def create(self, request: Mapping[str, Any], status: Mapping[str, Any], keeper: str, runner: str) -> None:
+    def create(
+        self,
+        request: Mapping[str, Any],
+        status: Mapping[str, Any],
+        keeper: str,
+        runner: str,
+        start: StartKeeper = start_detached,
+    ) -> None:
         """Make the folder, in full or not at all, and start the module `keeper` on it, which outlives us.
 
         The keeper starts the program with `runner`, a name that `choose_runner` knows. Raises FileExistsError when the
@@ -66,14 +72,13 @@ class Record:
                 shutil.rmtree(partial)
                 raise FileExistsError(f"{self.name} exists already") from error
             with (self.folder / "keeper.log").open("ab") as log:
-                subprocess.run(
-                    [sys.executable, "-P", "-m", "kennel_cli.platforms.detach", keeper, str(self.folder)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=[lock.fileno()],
-                    check=True,
-                )
+                start(keeper, self.folder, log.fileno(), lock.fileno())
+
+    def restart(self, keeper: str) -> None:
+        """Start the module `keeper` again where an earlier one died. Raises BlockingIOError when that one is alive."""
+        with self._lock.open("w") as lock, (self.folder / "keeper.log").open("ab") as log:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            start_detached(keeper, self.folder, log.fileno(), lock.fileno())
 
     def request(self) -> dict[str, Any]:
         """Return the request as it was made."""

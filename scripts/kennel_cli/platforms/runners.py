@@ -47,23 +47,27 @@ class ProcessRunner:
 
     def start(self, program: str, tree: Path, variables: Mapping[str, str], log: Path) -> Program:
         """See `Runner.start`."""
-        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment |= {
-            "PYTHONUNBUFFERED": "1",
-            "SAGEMAKER_BASE_DIR": str(tree),
-            "KENNEL_BIND_HOST": "127.0.0.1",  # a server on this machine is for this machine
-            **variables,
-        }
         with log.open("ab") as output:
             return subprocess.Popen(
                 [sys.executable, "-P", "-m", f"kennel.container.{program}"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=job_environment(tree, variables),
                 cwd=tree,
                 preexec_fn=end_with_parent,  # noqa: PLW1509 - a keeper has no threads
             )
+
+
+def job_environment(tree: Path, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return all that a program's environment holds when its `/opt/ml` is at `tree`."""
+    return {
+        **{name: os.environ[name] for name in _INHERITED if name in os.environ},
+        "PYTHONUNBUFFERED": "1",
+        "SAGEMAKER_BASE_DIR": str(tree),
+        "KENNEL_BIND_HOST": "127.0.0.1",  # a server on this machine is for this machine
+        **variables,
+    }
 
 
 def end_with_parent() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from kennel_cli.platforms.detach import StartKeeper, start_detached
 from kennel_cli.platforms.records import Record
 from kennel_cli.platforms.responses import ACCOUNT, GONE, Response, page, response, summaries
 from kennel_cli.platforms.validation import client_error, validate
@@ -16,12 +17,16 @@ class TrainingJobs:
 
     def create_training_job(self, **request: Any) -> Response:
         """Start a training job. Raises ClientError (ResourceInUse) when the name is taken."""
+        return self._create_training_job(request, start_detached)
+
+    def _create_training_job(self, request: Response, start: StartKeeper, **known: str) -> Response:
+        """Start a training job whose description holds `known` too."""
         validate("CreateTrainingJob", request)
         record = self._training_job(request["TrainingJobName"])
         arn = f"{ACCOUNT}:training-job/{record.name}"
-        status = {"TrainingJobArn": arn, "TrainingJobStatus": "InProgress", "SecondaryStatus": "Starting"}
+        status = {"TrainingJobArn": arn, "TrainingJobStatus": "InProgress", "SecondaryStatus": "Starting", **known}
         try:
-            record.create(request, status, keeper="kennel_cli.platforms.training_keeper", runner=self.runner)
+            record.create(request, status, "kennel_cli.platforms.training_keeper", self.runner, start)
         except FileExistsError:
             message = "Training job names must be unique within an AWS account and Region, or this machine."
             raise client_error("ResourceInUse", message, "CreateTrainingJob") from None

@@ -1,0 +1,119 @@
+"""Check a tuning request for what the service refuses and its API model allows (contract B1, B2, B5, B7 to B11)."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kennel.errors import SearchError
+from kennel.tuning.space import Parameter, max_resource, parse_ranges
+from kennel_cli.platforms.validation import client_error, validate
+
+OPERATION = "CreateHyperParameterTuningJob"
+OBJECTIVE_KEY = "_tuning_objective_metric"  # the tuner adds it to every trial's hyperparameters (contract B4)
+MAX_JOBS = 750  # training jobs of one search (contract B11)
+MAX_RANDOM_JOBS = 10_000  # of a random one
+MAX_PARALLEL = 100  # training jobs at a time; an account begins with 10 (contract B11)
+MAX_HYPERPARAMETERS = 100  # static, tuned, and the tuner's own (contract B2)
+MAX_RUNTIME = 30 * 24 * 3600  # seconds of one search (contract B11)
+
+
+def validate_tuning(request: Mapping[str, Any]) -> None:
+    """Check a CreateHyperParameterTuningJob request.
+
+    Raises botocore's ParamValidationError or ClientError as `validate` does, and a ClientError (ValidationException)
+    for what contradicts itself or goes beyond a limit.
+    """
+    validate(OPERATION, request)
+    problems = list(_problems(request))
+    if problems:
+        raise client_error("ValidationException", "; ".join(problems), OPERATION)
+
+
+def _problems(request: Mapping[str, Any]) -> Iterator[str]:
+    config = request["HyperParameterTuningJobConfig"]
+    definition = request.get("TrainingJobDefinition")
+    if definition is None:
+        yield "TrainingJobDefinition is missing; TrainingJobDefinitions and Autotune are not supported here"
+        return
+    for member in ("ParameterRanges", "HyperParameterTuningJobObjective"):
+        if member not in config:
+            yield f"{member} is missing in HyperParameterTuningJobConfig"
+            return
+    if "ResourceConfig" not in definition and "HyperParameterTuningResourceConfig" not in definition:
+        yield "TrainingJobDefinition has neither ResourceConfig nor HyperParameterTuningResourceConfig"
+    if config["ParameterRanges"].get("AutoParameters"):
+        yield "AutoParameters are not supported here; give each hyperparameter a range"
+        return
+    try:
+        parameters = parse_ranges(config["ParameterRanges"])
+    except SearchError as error:
+        yield str(error)
+        return
+    static = definition.get("StaticHyperParameters", {})
+    yield from _objective_problems(config, definition)
+    yield from _space_problems(parameters, static)
+    yield from _limit_problems(config)
+    yield from _strategy_problems(config, parameters, static)
+
+
+def _objective_problems(config: Mapping[str, Any], definition: Mapping[str, Any]) -> Iterator[str]:
+    wanted = config["HyperParameterTuningJobObjective"]["MetricName"]
+    defined = [entry["Name"] for entry in definition["AlgorithmSpecification"].get("MetricDefinitions", [])]
+    if wanted not in defined:
+        known = ", ".join(defined) or "none"
+        yield f"the objective metric {wanted} is not among the MetricDefinitions, which yield: {known}"
+
+
+def _space_problems(parameters: tuple[Parameter, ...], static: Mapping[str, str]) -> Iterator[str]:
+    if not parameters:
+        yield "there is no range to search"
+    both = sorted({parameter.name for parameter in parameters} & set(static))
+    if both:
+        yield f"{', '.join(both)}: given as a static hyperparameter and as a range; give one"
+    count = len(parameters) + len({*static, OBJECTIVE_KEY})
+    if count > MAX_HYPERPARAMETERS:
+        yield f"{count} hyperparameters, with {OBJECTIVE_KEY}; {MAX_HYPERPARAMETERS} are the most"
+
+
+def _limit_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    limits = config["ResourceLimits"]
+    most = MAX_RANDOM_JOBS if config["Strategy"] == "Random" else MAX_JOBS
+    if limits.get("MaxNumberOfTrainingJobs", 1) > most:
+        jobs = limits["MaxNumberOfTrainingJobs"]
+        yield f"MaxNumberOfTrainingJobs is {jobs}; {config['Strategy']} takes {most} at most"
+    if limits["MaxParallelTrainingJobs"] > MAX_PARALLEL:
+        yield f"MaxParallelTrainingJobs is {limits['MaxParallelTrainingJobs']}; {MAX_PARALLEL} is the most"
+    if limits.get("MaxRuntimeInSeconds", 0) > MAX_RUNTIME:
+        yield f"MaxRuntimeInSeconds is {limits['MaxRuntimeInSeconds']}; {MAX_RUNTIME} (30 days) is the most"
+
+
+def _strategy_problems(
+    config: Mapping[str, Any], parameters: tuple[Parameter, ...], static: Mapping[str, str]
+) -> Iterator[str]:
+    strategy, jobs = config["Strategy"], config["ResourceLimits"].get("MaxNumberOfTrainingJobs")
+    if strategy == "Grid":
+        yield from _grid_problems(parameters, jobs)
+    elif jobs is None:
+        yield f"MaxNumberOfTrainingJobs is missing; only Grid can do without, and the strategy is {strategy}"
+    if strategy == "Hyperband":
+        if config.get("TrainingJobEarlyStoppingType", "Off") != "Off":
+            yield "TrainingJobEarlyStoppingType is Auto; Hyperband stops trials by itself, set it to Off"
+        try:
+            max_resource(config, static)
+        except SearchError as error:
+            yield str(error)
+        given = config.get("StrategyConfig", {}).get("HyperbandStrategyConfig", {})
+        if given.get("MinResource", 1) > given.get("MaxResource", math.inf):
+            yield f"MinResource {given['MinResource']} is above MaxResource {given['MaxResource']}"
+
+
+def _grid_problems(parameters: tuple[Parameter, ...], jobs: int | None) -> Iterator[str]:
+    ranged = [parameter.name for parameter in parameters if parameter.kind != "Categorical"]
+    if ranged:
+        yield f"Grid tries every combination of categorical values; {', '.join(ranged)} has a range instead of values"
+        return
+    combinations = math.prod(len(parameter.values) for parameter in parameters)
+    if combinations > MAX_JOBS:
+        yield f"the grid has {combinations} combinations; {MAX_JOBS} are the most, leave out some values"
+    elif jobs not in (None, combinations):
+        yield f"MaxNumberOfTrainingJobs is {jobs}, and the grid has {combinations} combinations; leave it out"
