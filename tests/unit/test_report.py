@@ -104,8 +104,8 @@ class Page(HTMLParser):
         return next((svg for name, svg in self.charts.items() if label in name), None)
 
     def rows(self):
-        body = re.search(r"<tbody>.*</tbody>", self.text, re.S).group()
-        return [re.findall(r"<td[^>]*>(.*?)</td>", row, re.S) for row in re.findall(r"<tr.*?</tr>", body, re.S)]
+        rows = re.findall(r"<tr.*?</tr>", self.text, re.S)[1:]  # the first is the head
+        return [re.findall(r"<td[^>]*>(.*?)</td>", row, re.S) for row in rows]
 
     def says(self, words):
         return words in " ".join(" ".join(self.words).split())
@@ -218,6 +218,17 @@ def test_marks_say_a_trial_s_status_by_colour_and_shape(page):
     assert len({found[0].get("d") for found in drawn.values()}) == 3
 
 
+def test_an_objective_of_a_trial_that_failed_later_does_not_count(page):
+    value = record(trial(1, 0.5), trial(2, 0.6), trial(3, 0.9, "Failed"))
+    value["best"] = None
+    made = page(value)
+    chart = made.chart("best so far")
+    assert made.chart("2 trials: learning_rate")
+    assert len(re.findall("V", shapes(chart, "line")[0].get("d"))) == 1
+    floor = shapes(chart, "axis")[0].get("y1")
+    assert numbers(shapes(chart, "failed")[0].get("transform"))[1] == float(floor)
+
+
 def test_parallel_coordinates_draw_one_line_a_scored_trial_and_the_best_on_top(page):
     chart = page(record(*MIXED)).chart("5 trials: learning_rate, dropout, batch_size")
     lines = shapes(chart, "line")
@@ -313,6 +324,7 @@ def test_a_missing_record_is_refused_with_the_remedy(tmp_path):
         (scale_of([0.2, 3], logarithmic=True), ["0.2", "0.5", "1", "2"]),
         (scale_of([0.30, 0.34], logarithmic=True), ["0.30", "0.31", "0.32", "0.33", "0.34"]),
         (scale_of([0, 2e7]), ["0", "5e6", "1e7", "1.5e7", "2e7"]),
+        (scale_of([2.0408e-6, 2.0416e-6]), ["2.0408e-6", "2.041e-6", "2.0412e-6", "2.0414e-6", "2.0416e-6"]),
         (scale_of([]), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
         (scale_of([7, 7]), ["6.5", "7.0", "7.5"]),
         (Scale(0.5, 3.5, whole=True), ["1", "2", "3"]),

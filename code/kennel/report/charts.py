@@ -122,10 +122,14 @@ def bar_chart(bars: Sequence[Bar], *, label: str, x_name: str = "", height: floa
     for row, bar in enumerate(bars):
         middle = TOP / 2 + height * (row + 0.5)
         start, end = (left + x.place(value) * (right - left) for value in (bar.start, bar.end))
-        drawn.append(
-            _tag("rect", _title(bar.title), x=start, y=middle - thick / 2, width=max(1.5, end - start), height=thick,
-                 rx=min(3.0, thick / 2), class_=f"bar {bar.kind}")
-        )  # fmt: skip
+        box = {
+            "x": start,
+            "y": middle - thick / 2,
+            "width": max(1.5, end - start),
+            "height": thick,
+            "rx": min(3, thick / 2),
+        }
+        drawn.append(_tag("rect", _title(bar.title), **box, class_=f"bar {bar.kind}"))
         if row % named == 0:
             drawn.append(_text(bar.name, left - 10, middle + 4, "end", width=left - 10))
         if bar.note:
@@ -138,7 +142,7 @@ def parallel_chart(axes: Sequence[Axis], lines: Sequence[Line], *, label: str) -
 
     The points of `lines` are (number of the axis, place along it). Where the page is narrow, the chart keeps its width.
     """
-    left, gap = 96, max(130.0, (960 - 96 - 74) / max(1, len(axes) - 1))
+    left, gap = 104, max(130.0, (960 - 104 - 74) / max(1, len(axes) - 1))
     width, height = left + gap * (len(axes) - 1) + 74, 340
     top, bottom = 40, height - 16
 
@@ -151,12 +155,12 @@ def parallel_chart(axes: Sequence[Axis], lines: Sequence[Line], *, label: str) -
     for line in lines:
         drawn.append(_polyline([(left + i * gap, up(place)) for i, place in line.points], line.kind, line.title))
     for i, axis in enumerate(axes):
-        last = i == len(axes) - 1
         x = left + i * gap
+        side, anchor = (9, "start") if i == len(axes) - 1 else (-9, "end")
         drawn.append(_text(axis.name, x, 18, "middle", "name", width=gap - 8))
         for place, text in axis.ticks[:: math.ceil(len(axis.ticks) / 18) or 1]:
             drawn.append(_tag("line", x1=x - 3, x2=x + 3, y1=up(place), y2=up(place), class_="axis"))
-            drawn.append(_text(text, x + (9 if last else -9), up(place) + 4, "start" if last else "end", width=86))
+            drawn.append(_text(text, x + side, up(place) + 4, anchor, width=left - 9))
     return _chart(width, height, label, drawn, style=f"min-width:{0.85 * width:.0f}px")
 
 
@@ -225,12 +229,12 @@ def _title(text: str) -> Markup:
     return _tag("title", text)
 
 
-def _tag(name: str, *children: str, **attributes: float | str) -> Markup:
+def _tag(tag: str, *children: str, **attributes: float | str) -> Markup:
     """Return an element; all that is no markup is escaped. `class_` is written class, and `aria_label` aria-label."""
     written = [
         Markup(' {}="{}"').format(
-            key.rstrip("_").replace("_", "-"), value if isinstance(value, str) else f"{value:.1f}".removesuffix(".0")
+            name.rstrip("_").replace("_", "-"), value if isinstance(value, str) else f"{value:.1f}".removesuffix(".0")
         )
-        for key, value in attributes.items()
+        for name, value in attributes.items()
     ]
-    return Markup("<{0}{1}>{2}</{0}>").format(name, Markup().join(written), Markup().join(children))
+    return Markup("<{0}{1}>{2}</{0}>").format(tag, Markup().join(written), Markup().join(children))

@@ -66,12 +66,12 @@ def scale_of(values: Iterable[float], *, logarithmic: bool = False, rounded: boo
     return Scale(low, high, logarithmic)
 
 
-def number(value: float) -> str:
-    """Return `value` with four digits, the very small and the very large as `1e-5`."""
+def number(value: float, decimals: int = 3) -> str:
+    """Return `value` with `decimals` after its first digit, the very small and the very large as `1e-5`."""
     if value and not 1e-3 <= abs(value) < 1e6:
-        digits, exponent = f"{value:.3e}".split("e")
-        return f"{float(digits):g}e{int(exponent)}"
-    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+        digits, exponent = f"{value:.{decimals}e}".split("e")
+        return f"{float(digits):.15g}e{int(exponent)}"
+    return f"{value:.{decimals + 1}g}" if abs(value) < 10.0 ** (decimals + 1) else f"{value:.0f}"
 
 
 def _step(low: float, high: float, count: int) -> float:
@@ -94,5 +94,7 @@ def _log_values(low: float, high: float, count: int) -> list[float]:
 
 def _label(value: float, step: float) -> str:
     """Return a tick's number with as many decimals as its step has."""
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    return f"{value:z.{decimals}f}" if decimals <= 6 and abs(value) < 1e6 else number(value)
+    power = math.floor(math.log10(step) + 1e-9)
+    if power >= -6 and abs(value) < 1e6:
+        return f"{value:z.{max(0, -power)}f}"
+    return number(value, max(0, math.floor(math.log10(abs(value))) - power)) if value else "0"

@@ -64,8 +64,11 @@ def _content(tuning: Tuning) -> dict[str, object]:
 
 def _rank(tuning: Tuning, trial: Trial) -> tuple[bool, bool, float, int]:
     """Return what trials are ordered by: the winner, then by objective, then those that have none."""
-    wins = tuning.best is not None and trial.number == tuning.best.number
-    return not wins, trial.objective is None, _loss(tuning, trial), trial.number
+    return not _wins(tuning, trial), trial.objective is None, _loss(tuning, trial), trial.number
+
+
+def _wins(tuning: Tuning, trial: Trial) -> bool:
+    return tuning.best is not None and trial.number == tuning.best.number
 
 
 def _loss(tuning: Tuning, trial: Trial) -> float:
@@ -89,7 +92,7 @@ def _title(trial: Trial) -> str:
 def _brief(value: str) -> str:
     """Return a hyperparameter's value with four digits, if it is a number with more than a person reads."""
     try:
-        return number(float(value)) if len(value) > 8 else value
+        return number(float(value)) if len(value) > 8 and not value.isdigit() else value
     except (OverflowError, ValueError):
         return value
 
@@ -104,7 +107,7 @@ def _objective_chart(tuning: Tuning) -> Markup:
         if value is not None and trial.status != "InProgress" and _loss(tuning, trial) < lowest:
             lowest = _loss(tuning, trial)
             steps.append((float(trial.number), value))
-        if tuning.best and trial.number == tuning.best.number:
+        if tuning.best and _wins(tuning, trial):
             note = score(tuning.best.objective)
             marks.append(charts.Mark(trial.number, tuning.best.objective, "best", _title(trial), note))
     return charts.scatter_chart(
@@ -124,17 +127,10 @@ def _parallel_chart(tuning: Tuning, scored: list[Trial]) -> Markup:
     lines = []
     worst_first = sorted(complete, key=lambda trial: _rank(tuning, trial), reverse=True)  # the best lies on top
     for rank, trial in enumerate(worst_first):
-        places = [
-            scale.place(trial.hyperparameters[name])
-            if isinstance(scale, Choices)
-            else scale.place(float(trial.hyperparameters[name]))
-            for name, scale in scales.items()
-        ]
+        places = [_place(scale, trial.hyperparameters[name]) for name, scale in scales.items()]
         places.append(objective.place(trial.objective or 0.0))
-        wins = tuning.best is not None and trial.number == tuning.best.number
-        kind = (
-            "best" if wins else f"shade{SHADES * rank // len(complete)}"
-        )  # by rank: one outlier would take all shades
+        shade = SHADES * rank // len(complete)  # by rank, because one outlier would leave one shade to all others
+        kind = "best" if _wins(tuning, trial) else f"shade{shade}"
         lines.append(charts.Line(list(enumerate(places)), kind, _title(trial)))
     axes = [charts.Axis(name, scale.ticks()) for name, scale in scales.items()]
     label = f"{len(lines)} trials: {', '.join(tuning.ranges)} and the {tuning.metric} that came of them"
@@ -157,25 +153,23 @@ def _scale(given: Range, values: Iterable[str]) -> Scale | Choices:
     return scale_of([given.low, given.high, *map(float, values)], logarithmic=given.logarithmic)
 
 
+def _place(scale: Scale | Choices, value: str) -> float:
+    return scale.place(value) if isinstance(scale, Choices) else scale.place(float(value))
+
+
 def _importance_chart(tuning: Tuning) -> Markup:
-    shares = sorted(tuning.importance.items(), key=lambda item: -item[1])
-    bars = [
-        charts.Bar(
-            name, 0, share, "share", f"{name}: {share:.1%}", "< 1 %" if share < 0.005 else f"{share * 100:.0f} %"
-        )
-        for name, share in shares
-    ]
-    height = max(26, min(44, 220 / len(bars)))
-    return charts.bar_chart(
-        bars, height=height, label="importance: " + ", ".join(f"{name} {share:.0%}" for name, share in shares)
-    )
+    bars = []
+    for name, share in sorted(tuning.importance.items(), key=lambda item: -item[1]):
+        written = "< 1 %" if share < 0.005 else f"{share * 100:.0f} %"
+        bars.append(charts.Bar(name, 0, share, "share", f"{name}: {written}", written))
+    label = "importance: " + ", ".join(bar.title for bar in bars)
+    return charts.bar_chart(bars, label=label, height=max(26, min(44, 220 / len(bars))))
 
 
 def _curves_chart(tuning: Tuning) -> Markup:
-    best = tuning.best.number if tuning.best else None
     lines = []
-    for trial in sorted(tuning.trials, key=lambda trial: trial.number == best):
-        kind, note = ("best", f"trial {trial.number}") if trial.number == best else ("other", "")
+    for trial in sorted(tuning.trials, key=lambda trial: _wins(tuning, trial)):  # the best lies on top
+        kind, note = ("best", f"trial {trial.number}") if _wins(tuning, trial) else ("other", "")
         if trial.curve:
             points = [(float(epoch), value) for epoch, value in enumerate(trial.curve, start=1)]
             lines.append(charts.Line(points, kind, _title(trial), note))
