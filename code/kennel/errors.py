@@ -29,6 +29,10 @@ class TrainingError(KennelError):
     """Training cannot go on, for example because the loss is no longer a number."""
 
 
+class ReportError(KennelError):
+    """The record that a page is to be made of is missing, or is not what it should be."""
+
+
 class ContractError(KennelError):
     """The files or variables that SageMaker gives to a container are unreadable or ask for what is not supported."""
 

@@ -17,8 +17,17 @@ ALLOWED = {
     "training": {"engines", "model", "images"},
     "serving": {"engines", "model", "images", "container.environment"},
     "container": {"training", "serving"},
+    "report": set(),
 }
-LIGHT = {"kennel", "kennel.atomic", "kennel.errors", "kennel.hyperparameters", "kennel.metrics", "kennel.images.index"}
+LIGHT = {
+    "kennel",
+    "kennel.atomic",
+    "kennel.errors",
+    "kennel.hyperparameters",
+    "kennel.images.index",
+    "kennel.metrics",
+    "kennel.report.tuning_page",
+}
 
 
 def imports(file):

@@ -1,0 +1,240 @@
+"""Charts as inline SVG: text, lines and shapes, whose colours are CSS classes of the page that holds them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from kennel.report.scales import Scale, Tick, scale_of
+
+WIDTH, HEIGHT = 480, 300  # units of the view box; a page draws them as pixels, more or less
+LEFT, RIGHT, TOP, BOTTOM = 52, 18, 30, 42  # around the plot, for the axes' labels
+CHARACTER = 7.2  # how wide one is in a wide font, at the 12 pixels that the page sets
+MOST_POINTS = 240  # of one line: as many as can be told apart in a chart this wide
+
+DOT = "M-4,0a4,4 0 1 0 8,0a4,4 0 1 0 -8,0"
+SHAPES = {  # around (0, 0); a kind is told by its shape as well as by its colour
+    "stopped": "M0,-5L5,0L0,5L-5,0Z",
+    "failed": "M-4,-4L4,4M-4,4L4,-4",
+    "best": "M-5.5,0a5.5,5.5 0 1 0 11,0a5.5,5.5 0 1 0 -11,0",
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of a scatter chart; one that has no `y` lies on the chart's floor."""
+
+    x: float
+    y: float | None
+    kind: str  # CSS class
+    title: str  # shown when the pointer rests on it
+    note: str = ""  # written beside it
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through points from left to right."""
+
+    points: Sequence[tuple[float, float]]
+    kind: str
+    title: str
+    note: str = ""  # written at its end
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A horizontal bar from `start` to `end`."""
+
+    name: str
+    start: float
+    end: float
+    kind: str
+    title: str
+    note: str = ""  # written behind it
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One of the upright axes of parallel coordinates."""
+
+    name: str
+    ticks: Sequence[Tick]
+
+
+def key(kind: str) -> Markup:
+    """Return the sign of a kind, for a legend in the text."""
+    return _tag("svg", _shape(kind, 7, 7), viewBox="0 0 14 14", class_="key", aria_hidden="true")
+
+
+def scatter_chart(marks: Sequence[Mark], steps: Line, *, label: str, x_name: str, y_name: str) -> Markup:
+    """Return a chart of `marks` at whole numbers, and a line of `steps` that holds its height until the next one."""
+    across = [mark.x for mark in marks] or [1.0]
+    x = Scale(min(across) - 0.5, max(across) + 0.5, whole=True)
+    y = _upright([mark.y for mark in marks if mark.y is not None])
+    drawn = [_frame(x, y, x_name, y_name)]
+    if steps.points:
+        (left, bottom), *later = [_place(x, y, *point) for point in steps.points]
+        path = f"M{left:.1f},{bottom:.1f}" + "".join(f"H{right:.1f}V{height:.1f}" for right, height in later)
+        end = _place(x, y, max(across), y.low)[0]
+        drawn.append(_tag("path", _title(steps.title), d=f"{path}H{end:.1f}", class_=f"line {steps.kind}"))
+    for mark in marks:
+        across_mark, up = _place(x, y, mark.x, y.low if mark.y is None else mark.y)
+        drawn.append(_shape(mark.kind, across_mark, up, mark.title))
+        if mark.note:
+            drawn.append(_note(mark.note, across_mark, up, mark.kind))
+    return _chart(WIDTH, HEIGHT, label, drawn)
+
+
+def line_chart(lines: Sequence[Line], *, label: str, x_name: str, y_name: str) -> Markup:
+    """Return a chart of `lines` over whole numbers; the last lies on top."""
+    points = [point for line in lines for point in line.points]
+    across = scale_of([x for x, _ in points])
+    x = Scale(across.low, across.high, whole=True)
+    y = _upright([y for _, y in points])
+    drawn = [_frame(x, y, x_name, y_name)]
+    for line in lines:
+        thinned = [*line.points[:-1][:: math.ceil(len(line.points) / MOST_POINTS) or 1], *line.points[-1:]]
+        places = [_place(x, y, *point) for point in thinned]
+        drawn.append(_polyline(places, line.kind, line.title))
+        for right, up in places[-1:]:
+            drawn.append(_tag("circle", _title(line.title), cx=right, cy=up, r=2.5, class_=f"dot {line.kind}"))
+            if line.note:
+                drawn.append(_note(line.note, right, up, line.kind))
+    return _chart(WIDTH, HEIGHT, label, drawn)
+
+
+def bar_chart(bars: Sequence[Bar], *, label: str, x_name: str = "", height: float = 28) -> Markup:
+    """Return a chart of horizontal bars below each other, each `height` apart; without `x_name` it has no axis."""
+    left = min(160.0, max((len(bar.name) for bar in bars), default=0) * CHARACTER) + 12
+    right = WIDTH - (RIGHT if x_name else 48)  # room for a note behind the longest bar
+    bottom = TOP / 2 + height * len(bars)
+    x = Scale(0, max((bar.end for bar in bars), default=0) or 1)
+    drawn = []
+    if x_name:
+        for place, text in x.ticks():
+            across = left + place * (right - left)
+            drawn.append(_tag("line", x1=across, x2=across, y1=TOP / 2, y2=bottom, class_="grid"))
+            drawn.append(_text(text, across, bottom + 18, "middle"))
+        drawn.append(_text(x_name, (left + right) / 2, bottom + 37, "middle", "name"))
+    named = math.ceil(13 / height)  # every how many rows there is room for a name
+    thick = max(2.0, height * 0.6)
+    for row, bar in enumerate(bars):
+        middle = TOP / 2 + height * (row + 0.5)
+        start, end = (left + x.place(value) * (right - left) for value in (bar.start, bar.end))
+        box = {
+            "x": start,
+            "y": middle - thick / 2,
+            "width": max(1.5, end - start),
+            "height": thick,
+            "rx": min(3, thick / 2),
+        }
+        drawn.append(_tag("rect", _title(bar.title), **box, class_=f"bar {bar.kind}"))
+        if row % named == 0:
+            drawn.append(_text(bar.name, left - 10, middle + 4, "end", width=left - 10))
+        if bar.note:
+            drawn.append(_text(bar.note, end + 7, middle + 4))
+    return _chart(WIDTH, bottom + (BOTTOM + 4 if x_name else TOP / 2), label, drawn)
+
+
+def parallel_chart(axes: Sequence[Axis], lines: Sequence[Line], *, label: str) -> Markup:
+    """Return parallel coordinates: an upright line an axis, and a line a point of the space that they span.
+
+    The points of `lines` are (number of the axis, place along it). Where the page is narrow, the chart keeps its width.
+    """
+    left, gap = 104, max(130.0, (960 - 104 - 74) / max(1, len(axes) - 1))
+    width, height = left + gap * (len(axes) - 1) + 74, 340
+    top, bottom = 40, height - 16
+
+    def up(place: float) -> float:
+        return bottom - place * (bottom - top)
+
+    drawn = [
+        _tag("line", x1=left + i * gap, x2=left + i * gap, y1=top, y2=bottom, class_="axis") for i in range(len(axes))
+    ]
+    for line in lines:
+        drawn.append(_polyline([(left + i * gap, up(place)) for i, place in line.points], line.kind, line.title))
+    for i, axis in enumerate(axes):
+        x = left + i * gap
+        side, anchor = (9, "start") if i == len(axes) - 1 else (-9, "end")
+        drawn.append(_text(axis.name, x, 18, "middle", "name", width=gap - 8))
+        for place, text in axis.ticks[:: math.ceil(len(axis.ticks) / 18) or 1]:
+            drawn.append(_tag("line", x1=x - 3, x2=x + 3, y1=up(place), y2=up(place), class_="axis"))
+            drawn.append(_text(text, x + side, up(place) + 4, anchor, width=left - 9))
+    return _chart(width, height, label, drawn, style=f"min-width:{0.85 * width:.0f}px")
+
+
+def _chart(width: float, height: float, label: str, drawn: Sequence[Markup], **attributes: str) -> Markup:
+    box = f"0 0 {width:.0f} {height:.0f}"
+    return _tag("svg", *drawn, viewBox=box, role="img", aria_label=label, class_="chart", **attributes)
+
+
+def _frame(x: Scale, y: Scale, x_name: str, y_name: str) -> Markup:
+    """Return the grid, the ticks and the names of the axes."""
+    drawn = [
+        _text(y_name, 0, 12, class_="name"),
+        _text(x_name, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, "middle", "name"),
+    ]
+    for place, text in y.ticks():
+        up = HEIGHT - BOTTOM - place * (HEIGHT - BOTTOM - TOP)
+        drawn.append(_tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=up, y2=up, class_="grid"))
+        drawn.append(_text(text, LEFT - 8, up + 4, "end"))
+    for place, text in x.ticks(8):
+        drawn.append(_text(text, LEFT + place * (WIDTH - RIGHT - LEFT), HEIGHT - BOTTOM + 20, "middle"))
+    floor = HEIGHT - BOTTOM
+    return _tag("g", *drawn, _tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=floor, y2=floor, class_="axis"))
+
+
+def _upright(values: Sequence[float]) -> Scale:
+    """Return an axis with room below the lowest value, but none below 0 unless there are negative ones."""
+    if not values:
+        return scale_of([])
+    room = min(values) - (max(values) - min(values)) / 10
+    return scale_of([room if min(values) < 0 else max(0.0, room), *values], rounded=True)
+
+
+def _place(x: Scale, y: Scale, across: float, up: float) -> tuple[float, float]:
+    floor, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    return LEFT + x.place(across) * (right - LEFT), floor - y.place(up) * (floor - TOP)
+
+
+def _polyline(places: Sequence[tuple[float, float]], kind: str, title: str) -> Markup:
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    return _tag("polyline", _title(title), points=points, class_=f"line {kind}")
+
+
+def _shape(kind: str, x: float, y: float, title: str = "") -> Markup:
+    children = [_title(title)] if title else []
+    d = SHAPES.get(kind, DOT)
+    return _tag("path", *children, d=d, transform=f"translate({x:.1f},{y:.1f})", class_=f"mark {kind}")
+
+
+def _note(text: str, x: float, y: float, kind: str) -> Markup:
+    """Return `text` above what is high up and below what is far down, where nothing else is, and inside the plot."""
+    anchor = "start" if x < LEFT + 40 else "end" if x > WIDTH - RIGHT - 40 else "middle"
+    return _text(text, x, y - 10 if y < HEIGHT / 2 else y + 19, anchor, f"note {kind}")
+
+
+def _text(
+    text: str, x: float, y: float, anchor: str = "start", class_: str = "tick", width: float = math.inf
+) -> Markup:
+    """Return `text`, cut when it is wider than `width`; the whole of it is then its tooltip."""
+    if len(text) * CHARACTER > width:
+        cut = text[: int(width / CHARACTER) - 1] + "…"
+        return _tag("text", _title(text), cut, x=x, y=y, text_anchor=anchor, class_=class_)
+    return _tag("text", text, x=x, y=y, text_anchor=anchor, class_=class_)
+
+
+def _title(text: str) -> Markup:
+    return _tag("title", text)
+
+
+def _tag(tag: str, *children: str, **attributes: float | str) -> Markup:
+    """Return an element; all that is no markup is escaped. `class_` is written class, and `aria_label` aria-label."""
+    written = [
+        Markup(' {}="{}"').format(
+            name.rstrip("_").replace("_", "-"), value if isinstance(value, str) else f"{value:.1f}".removesuffix(".0")
+        )
+        for name, value in attributes.items()
+    ]
+    return Markup("<{0}{1}>{2}</{0}>").format(tag, Markup().join(written), Markup().join(children))
