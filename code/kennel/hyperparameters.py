@@ -23,7 +23,7 @@ class Range:
 
     low: float = 0.0
     high: float = 0.0
-    scaling: Literal["Linear", "Logarithmic"] = "Linear"  # SageMaker's own words (contract B2)
+    scaling: Literal["Linear", "Logarithmic", "ReverseLogarithmic"] = "Linear"  # SageMaker's own words (contract B2)
     choices: tuple[str, ...] = ()
 
     def __str__(self) -> str:

@@ -78,14 +78,19 @@ def _run_kennel() -> None:
 
 def _search(job: "Job", static: Mapping[str, str], search: str, stop: "StopSignal") -> None:
     """Run a whole search in this job; its summary goes to the output, whatever becomes of it."""
-    from kennel.tuning.one_job import OneJobSearch, parse_search  # noqa: PLC0415 - Optuna, for searches alone
+    from kennel.report.tuning_page import write_tuning_page  # noqa: PLC0415 - for searches alone
+    from kennel.tuning.one_job import OneJobSearch, parse_search  # noqa: PLC0415 - as above
     from kennel.tuning.summary import write_summary  # noqa: PLC0415 - as above
 
     one_job = OneJobSearch(job, static, parse_search(search), stop)
     try:
         one_job.run()
     finally:
-        write_summary(job.output_dir, one_job.summary(os.environ.get("TRAINING_JOB_NAME", "search")))
+        try:
+            write_summary(job.output_dir, one_job.summary(os.environ.get("TRAINING_JOB_NAME", "search")))
+            write_tuning_page(job.output_dir)
+        except Exception:
+            log.exception("the summary of the search could not be written; the model is not touched by that")
 
 
 def _run_script() -> None:

@@ -1,0 +1,271 @@
+"""What to search: from options, a file, a preset or the declared ranges to a request's configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import yaml
+
+from kennel.errors import HyperparameterError, SearchError
+from kennel.hyperparameters import DECLARATIONS, Declaration, Range, canonical_name, parse_hyperparameters
+from kennel.metrics import METRICS
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker.type_defs import HyperParameterTuningJobConfigTypeDef
+
+Strategy = Literal["Bayesian", "Random", "Hyperband", "Grid"]
+SCALES: Mapping[str, Literal["Linear", "Logarithmic", "ReverseLogarithmic"]] = {
+    "linear": "Linear",
+    "log": "Logarithmic",
+    "reverse-log": "ReverseLogarithmic",
+}
+MAX_NAME = 32  # characters of a tuning job's name (contract B11)
+_MOST_PARENTS = 5  # of a warm start (contract B10)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search."""
+
+    ranges: Mapping[str, Range]
+    static: Mapping[str, str] = field(default_factory=dict)
+    strategy: Strategy = "Bayesian"
+    jobs: int = 8
+    parallel: int = 2
+    objective: str = "valid_accuracy"
+    early_stopping: bool = False
+    seed: int | None = None
+    target: float | None = None  # an objective that is good enough to end the search
+    patience: int | None = None  # trials without a better objective that end the search
+    warm_start: tuple[str, ...] = ()  # finished searches to begin from
+
+
+def declared_ranges() -> dict[str, Range]:
+    """Return the ranges that the hyperparameters' declarations call worth tuning."""
+    return {d.name: d.tune for d in DECLARATIONS.values() if d.tune}
+
+
+def make_plan(
+    base: Plan | None,
+    ranges: Sequence[str] = (),
+    choices: Sequence[str] = (),
+    static: Sequence[str] = (),
+    **settings: Any,
+) -> Plan:
+    """Return the plan that `base` (a preset or a file) and the command line make together.
+
+    `ranges` are `learning_rate=1e-5:1e-1:log`, `choices` `batch_size=32,64`, `static` `epochs=4`; they go before what
+    `base` says, and so do the `settings` that are not None. Without a base, the given ranges are the whole space, and
+    without any the declared ones are. Raises SearchError or HyperparameterError with what would be right.
+    """
+    given = parse_ranges(ranges, choices)
+    plan = base or Plan(given or declared_ranges())
+    fixed = {**plan.static, **_parse_static(static)}
+    both = sorted(set(given) & set(_parse_static(static)))
+    if both:
+        raise SearchError(f"{', '.join(both)}: given as a range and as a fixed value; give one")
+    fixed = {name: value for name, value in fixed.items() if name not in given}
+    space = {name: values for name, values in {**plan.ranges, **given}.items() if name not in fixed}
+    if not space:
+        raise SearchError("nothing is left to search: every hyperparameter is fixed; give a --range or a --choice")
+    if settings.get("strategy"):
+        settings["strategy"] = settings["strategy"].capitalize()
+    plan = replace(plan, ranges=space, static=fixed, **{k: v for k, v in settings.items() if v not in (None, ())})
+    _check(plan)
+    return plan
+
+
+def parse_ranges(ranges: Iterable[str], choices: Iterable[str]) -> dict[str, Range]:
+    """Return the ranges of `name=low:high[:scale]` and `name=a,b,c`. Raises SearchError for what is none."""
+    found: dict[str, Range] = {}
+    for text in ranges:
+        name, values = _split(text, "--range", "learning_rate=1e-5:1e-1:log")
+        low, _, rest = values.partition(":")
+        high, _, scale = rest.partition(":")
+        _add(found, name, {"low": low, "high": high, "scale": scale or "linear"})
+    for text in choices:
+        name, values = _split(text, "--choice", "batch_size=32,64,128")
+        _add(found, name, values.split(","))
+    return found
+
+
+def read_plan(file: Path, presets: Mapping[str, Plan]) -> Plan:
+    """Read a plan from YAML or JSON.
+
+    Its keys are those of a Plan, and `preset`; a range is a list of values or `{low, high, scale}`. Raises SearchError
+    for what it does not know.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))  # JSON is YAML
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SearchError(f"{file} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise SearchError(f"{file} holds {type(content).__name__}; it should hold keys such as ranges, static, jobs")
+    known = {f.name for f in fields(Plan)} | {"preset"}
+    if unknown := sorted(str(key) for key in content if key not in known):
+        raise SearchError(f"{file}: {', '.join(unknown)} is not known; known are {', '.join(sorted(known))}")
+    preset = content.pop("preset", None)
+    if preset is not None and preset not in presets:
+        raise SearchError(f"{file}: there is no preset {preset!r}; there are {', '.join(presets)}")
+    ranges: dict[str, Range] = {}
+    for name, given in _mapping(file, content, "ranges").items():
+        _add(ranges, str(name), given)
+    static = [f"{name}={value}" for name, value in _mapping(file, content, "static").items()]
+    base = presets[preset] if preset else Plan(ranges or declared_ranges())
+    fixed = {name: value for name, value in base.static.items() if name not in ranges}
+    base = replace(base, ranges={**base.ranges, **ranges}, static=fixed)
+    settings = {key: value for key, value in content.items() if key not in ("ranges", "static")}
+    for key, kind in _KINDS.items():
+        if key in settings and (
+            isinstance(settings[key], bool) != (kind is bool) or not isinstance(settings[key], kind)
+        ):
+            raise SearchError(f"{file}: {key} is {settings[key]!r}; it should be {_WORDS[key]}")
+    if "warm_start" in settings:
+        settings["warm_start"] = tuple(str(name) for name in settings["warm_start"])
+    return make_plan(base, static=static, **settings)
+
+
+_KINDS: Mapping[str, Any] = {
+    "strategy": str,
+    "jobs": int,
+    "parallel": int,
+    "objective": str,
+    "early_stopping": bool,
+    "seed": int,
+    "target": (int, float),
+    "patience": int,
+    "warm_start": list,
+}
+_WORDS: Mapping[str, str] = {
+    "strategy": "one of " + ", ".join(get_args(Strategy)).lower(),
+    "jobs": "a whole number",
+    "parallel": "a whole number",
+    "objective": "the name of a metric",
+    "early_stopping": "true or false",
+    "seed": "a whole number",
+    "target": "a number",
+    "patience": "a whole number",
+    "warm_start": "a list of finished searches",
+}
+
+
+def tuning_config(plan: Plan) -> HyperParameterTuningJobConfigTypeDef:
+    """Return a request's `HyperParameterTuningJobConfig`."""
+    limits: Any = {"MaxParallelTrainingJobs": plan.parallel}
+    if plan.strategy != "Grid":  # the service counts a grid itself (contract B1)
+        limits["MaxNumberOfTrainingJobs"] = plan.jobs
+    config: HyperParameterTuningJobConfigTypeDef = {
+        "Strategy": plan.strategy,
+        "HyperParameterTuningJobObjective": {
+            "Type": "Minimize" if plan.objective.endswith("_loss") else "Maximize",
+            "MetricName": plan.objective,
+        },
+        "ResourceLimits": limits,
+        "ParameterRanges": _parameter_ranges(plan.ranges),
+        "TrainingJobEarlyStoppingType": "Auto" if plan.early_stopping else "Off",
+    }
+    if plan.seed is not None:
+        config["RandomSeed"] = plan.seed
+    criteria: Any = {}
+    if plan.target is not None:
+        criteria["TargetObjectiveMetricValue"] = plan.target
+    if plan.patience is not None:
+        criteria["BestObjectiveNotImproving"] = {"MaxNumberOfTrainingJobsNotImproving": plan.patience}
+    if criteria:
+        config["TuningJobCompletionCriteria"] = criteria
+    return config
+
+
+def config_text(config: Any) -> str:
+    """Return a configuration as the hyperparameter `search` holds it."""
+    return json.dumps(config, separators=(",", ":"))
+
+
+def _parameter_ranges(ranges: Mapping[str, Range]) -> Any:
+    members: dict[str, list[dict[str, Any]]] = {}
+    for name, values in ranges.items():
+        if values.choices:
+            members.setdefault("CategoricalParameterRanges", []).append({"Name": name, "Values": [*values.choices]})
+            continue
+        whole = DECLARATIONS[name].type is int
+        low, high = (str(int(x)) if whole else repr(float(x)) for x in (values.low, values.high))
+        entry = {"Name": name, "MinValue": low, "MaxValue": high, "ScalingType": values.scaling}
+        members.setdefault("IntegerParameterRanges" if whole else "ContinuousParameterRanges", []).append(entry)
+    return members
+
+
+def _split(text: str, option: str, example: str) -> tuple[str, str]:
+    name, equals, values = text.partition("=")
+    if not equals or not name or not values:
+        raise SearchError(f"{option} {text}: should look like {option} {example}")
+    return name, values
+
+
+def _add(found: dict[str, Range], key: str, given: Any) -> None:
+    """Put one range into `found`, checked against its hyperparameter's declaration."""
+    name = canonical_name(key)
+    if name not in DECLARATIONS:
+        raise SearchError(f"{key}: there is no such hyperparameter; known are {', '.join(DECLARATIONS)}")
+    if name in found:
+        raise SearchError(f"{name}: has two ranges; give it one")
+    declaration = DECLARATIONS[name]
+    if isinstance(given, list):
+        found[name] = Range(choices=tuple(_value(declaration, str(value)) for value in given))
+        return
+    if not isinstance(given, dict) or not {"low", "high"} <= set(given) <= {"low", "high", "scale"}:
+        raise SearchError(f"{name}={given}: should be a list of values, or have low, high and perhaps scale")
+    if declaration.type is str:
+        raise SearchError(f"{name}: takes {declaration.bounds}; give --choice {name}=… instead of a range")
+    scale = str(given.get("scale", "linear"))
+    if scale not in SCALES:
+        raise SearchError(f"{name}: there is no scale {scale!r}; it is one of {', '.join(SCALES)}")
+    low, high = (_value(declaration, str(given[end])) for end in ("low", "high"))
+    found[name] = Range(float(low), float(high), SCALES[scale])
+
+
+def _value(declaration: Declaration, text: str) -> str:
+    try:
+        declaration.parse(text.strip())
+    except ValueError:
+        raise SearchError(f"{declaration.name}={text}: must be {declaration.bounds}") from None
+    return text.strip()
+
+
+def _parse_static(static: Sequence[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for text in static:
+        key, value = _split(text, "--static", "epochs=4")
+        values[canonical_name(key)] = value
+    parse_hyperparameters(values)
+    return values
+
+
+def _mapping(file: Path, content: Mapping[str, Any], key: str) -> Mapping[Any, Any]:
+    value = content.get(key) or {}
+    if not isinstance(value, dict):
+        raise SearchError(f"{file}: {key} holds {type(value).__name__}; it should hold names and values")
+    return value
+
+
+def _check(plan: Plan) -> None:
+    """Raise SearchError for settings that no search can have; what the service limits is its validation's."""
+    names = get_args(Strategy)
+    if plan.strategy not in names:
+        raise SearchError(f"there is no strategy {plan.strategy!r}; it is one of {', '.join(names).lower()}")
+    if plan.objective not in METRICS:
+        raise SearchError(f"no job prints the metric {plan.objective!r}; the objective is one of {', '.join(METRICS)}")
+    for name in ("jobs", "parallel"):
+        if getattr(plan, name) < 1:
+            raise SearchError(f"{name} is {getattr(plan, name)}; it should be 1 or more")
+    if plan.patience is not None and plan.patience < 3:
+        raise SearchError(f"patience is {plan.patience}; it should be 3 or more (contract B9)")
+    if len(plan.warm_start) > _MOST_PARENTS:
+        raise SearchError(f"{len(plan.warm_start)} searches to start from; {_MOST_PARENTS} are the most")
+    try:
+        parse_hyperparameters(plan.static)
+    except HyperparameterError as error:
+        raise SearchError(f"the fixed values: {error}") from None

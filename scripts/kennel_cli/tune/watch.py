@@ -1,0 +1,109 @@
+"""What is known of a search while it runs and after: asked of SageMaker, or of its player, in the same words."""
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from kennel.metrics import metric_curve
+from kennel.tuning.space import describe_ranges
+from kennel.tuning.summary import Summary, Trial
+from kennel_cli.platforms.platform import Platform
+
+RUNNING = ("InProgress", "Stopping")
+_FINAL = "FinalHyperParameterTuningJobObjectiveMetric"
+
+
+class Watch:
+    """Follows one tuning job; what has ended is asked for once."""
+
+    def __init__(self, platform: Platform, name: str) -> None:
+        self._platform = platform
+        self._name = name
+        self._ended: dict[str, Trial] = {}
+        self._logs: dict[str, tuple[list[float], Any]] = {}  # a job's curve and the position in its log
+
+    def summary(self) -> Summary:
+        """Return how the search stands."""
+        described = self._platform.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=self._name)
+        config, definition = described["HyperParameterTuningJobConfig"], described["TrainingJobDefinition"]
+        objective = config["HyperParameterTuningJobObjective"]
+        regex = next(
+            entry["Regex"]
+            for entry in definition["AlgorithmSpecification"]["MetricDefinitions"]
+            if entry["Name"] == objective["MetricName"]
+        )
+        began = described["CreationTime"]
+        trials = [
+            self._ended.get(job["TrainingJobName"]) or self._trial(number, job, began, regex)
+            for number, job in enumerate(self._jobs(), start=1)
+        ]
+        return Summary(
+            name=self._name,
+            status=described["HyperParameterTuningJobStatus"],
+            strategy=config["Strategy"],
+            metric=objective["MetricName"],
+            maximize=objective["Type"] == "Maximize",
+            seconds=_seconds(began, described.get("HyperParameterTuningEndTime")),
+            static=definition.get("StaticHyperParameters", {}),
+            ranges=describe_ranges(config["ParameterRanges"]),
+            trials=trials,
+            reason=described.get("FailureReason", ""),
+            importance={} if described["HyperParameterTuningJobStatus"] in RUNNING else _importance(config, trials),
+        )
+
+    def _jobs(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the training jobs, in the order of their starts."""
+        request: dict[str, Any] = {
+            "HyperParameterTuningJobName": self._name,
+            "MaxResults": 100,
+            "SortBy": "CreationTime",
+            "SortOrder": "Ascending",
+        }
+        while True:
+            page = self._platform.sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(**request)
+            yield from page["TrainingJobSummaries"]
+            if "NextToken" not in page:
+                return
+            request["NextToken"] = page["NextToken"]
+
+    def _trial(self, number: int, job: Mapping[str, Any], began: datetime, regex: str) -> Trial:
+        name, status = job["TrainingJobName"], job["TrainingJobStatus"]
+        ended = status not in RUNNING
+        curve, position = self._logs.get(name, ([], None))
+        lines, position = self._platform.read_log(name, position, ended)
+        curve = [*curve, *metric_curve(lines, regex)]
+        self._logs[name] = curve, position
+        metrics: dict[str, float] = {}
+        if ended:
+            described = self._platform.sagemaker.describe_training_job(TrainingJobName=name)
+            metrics = {entry["MetricName"]: entry["Value"] for entry in described.get("FinalMetricDataList", [])}
+        trial = Trial(
+            number=number,
+            status="InProgress" if status == "Stopping" else status,
+            hyperparameters=job["TunedHyperParameters"],
+            job=name,
+            objective=job[_FINAL]["Value"] if _FINAL in job else None,
+            metrics=metrics,
+            started=_seconds(began, job["CreationTime"]),
+            seconds=_seconds(job["CreationTime"], job.get("TrainingEndTime")) if ended else None,
+            curve=curve,
+            reason=job.get("FailureReason", ""),
+        )
+        if ended:
+            self._ended[name] = trial
+        return trial
+
+
+def _seconds(begin: datetime, end: datetime | None) -> float:
+    return round(((end or datetime.now(UTC)) - begin).total_seconds(), 2)
+
+
+def _importance(config: Mapping[str, Any], trials: list[Trial]) -> dict[str, float]:
+    """Return the hyperparameters' importance, where Optuna is there to tell it."""
+    if importlib.util.find_spec("optuna") is None:  # the light client does without
+        return {}
+    from kennel.tuning.importance import importances  # noqa: PLC0415 - as above
+
+    maximize = config["HyperParameterTuningJobObjective"]["Type"] == "Maximize"
+    return importances(config["ParameterRanges"], trials, maximize)
