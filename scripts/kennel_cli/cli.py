@@ -177,13 +177,25 @@ def stop(name: Annotated[str, typer.Argument(help="a running training job")]) ->
 def deploy(
     model: Annotated[str, typer.Option(help="a finished training job, or a model folder (with a kennel.json)")],
     name: Annotated[str | None, typer.Option(help="name of the endpoint; the job's unless given")] = None,
-    on: On = Place.LOCAL,
+    update: Annotated[
+        bool, typer.Option("--update", help="replace the model of a running endpoint, the only one unless named")
+    ] = False,
+    on: Annotated[
+        Place | None, typer.Option("--on", help="processes of this machine unless given, or containers of the image")
+    ] = None,
 ) -> None:
     """Start an endpoint that serves a model, and wait until it answers."""
-    sagemaker = LocalSageMaker(kennel_home(), on)
-    endpoint = local_jobs.start_endpoint(sagemaker, model, name)
-    with console.status(f"starting {endpoint}"):
-        local_jobs.wait_until_in_service(sagemaker, endpoint)
+    sagemaker = LocalSageMaker(kennel_home(), on or Place.LOCAL)
+    if update and on:
+        raise KennelError(f"--on {on} is for a new endpoint; one that is updated stays where it runs, so leave it out")
+    if update:
+        endpoint = name or _only_endpoint(sagemaker, "--name")
+        with console.status(f"updating {endpoint}"):
+            local_jobs.update_endpoint(sagemaker, model, endpoint)
+    else:
+        endpoint = local_jobs.start_endpoint(sagemaker, model, name)
+        with console.status(f"starting {endpoint}"):
+            local_jobs.wait_until_in_service(sagemaker, endpoint)
     console.print(f"endpoint {endpoint} is in service at {sagemaker.endpoint_url(endpoint)}", soft_wrap=True)
     console.print(f"ask it with: kennel invoke --endpoint {endpoint} PICTURE", soft_wrap=True)
 
@@ -265,13 +277,13 @@ def push(
     print(registry.push(LOCAL.image, repository, region, source, say))
 
 
-def _only_endpoint(sagemaker: LocalSageMaker) -> str:
+def _only_endpoint(sagemaker: LocalSageMaker, option: str = "--endpoint") -> str:
     names = local_jobs.endpoint_names(sagemaker, "InService")
     if len(names) == 1:
         return names[0]
     if not names:
         raise KennelError("no endpoint is in service; start one with `kennel deploy --model JOB`")
-    raise KennelError(f"{len(names)} endpoints are in service, choose one with --endpoint: {', '.join(names)}")
+    raise KennelError(f"{len(names)} endpoints are in service, choose one with {option}: {', '.join(names)}")
 
 
 def _print_end(sagemaker: LocalSageMaker, description: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError, ParamValidationError, WaiterError
 
@@ -16,6 +17,9 @@ from kennel_cli.platforms.choice import DOCKER
 from kennel_cli.platforms.docker import require_image
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.settings import LOCAL
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker.type_defs import CreateModelInputTypeDef
 
 
 class MissingPackages(KennelError):
@@ -64,22 +68,39 @@ def start_training(
 def start_endpoint(sagemaker: LocalSageMaker, model: str, name: str | None) -> str:
     """Start an endpoint for a finished training job or a model folder, and return its name."""
     require_means(sagemaker.runner)
-    folder = Path(model)
-    if (folder / "kennel.json").is_file():
-        uri = sagemaker.store.link(folder, LOCAL.bucket)
-        name = name or new_name(folder.absolute().name)
-        request = requests.model_from_folder(name, uri, LOCAL)
-    else:
-        uri = _artifact_of(sagemaker, model)
-        name = name or model
-        request = requests.model_from_tarball(name, uri, LOCAL)
+    name = name or (new_name(Path(model).absolute().name) if _is_model_folder(model) else model)
+    request = _model_request(sagemaker, model, name)
     if name in endpoint_names(sagemaker):
-        raise NameTaken(f"there is an endpoint {name} already; delete it with `kennel delete {name}`, or give --name")
+        raise NameTaken(
+            f"there is an endpoint {name} already; replace its model with --update, "
+            f"delete it with `kennel delete {name}`, or give --name"
+        )
     _delete_config_and_model(sagemaker, name)  # of an endpoint that went away without them
     sagemaker.create_model(**request)
     sagemaker.create_endpoint_config(**requests.endpoint_config(name, name, LOCAL))
     sagemaker.create_endpoint(**requests.endpoint(name, name))
     return name
+
+
+def update_endpoint(sagemaker: LocalSageMaker, model: str, endpoint: str) -> None:
+    """Replace the model of a running endpoint, without a gap, and wait until the new one answers.
+
+    The old configuration and its model entry are forgotten. Raises EndpointFailed, with the reason, when the endpoint
+    serves the old model as before.
+    """
+    old = sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
+    name = new_name(endpoint)
+    sagemaker.create_model(**_model_request(sagemaker, model, name))
+    try:
+        sagemaker.create_endpoint_config(**requests.endpoint_config(name, name, LOCAL))
+        sagemaker.update_endpoint(**requests.endpoint(endpoint, name))
+        wait_until_in_service(sagemaker, endpoint)
+        if reason := sagemaker.describe_endpoint(EndpointName=endpoint).get("FailureReason"):
+            raise EndpointFailed(reason)
+    except (ClientError, EndpointFailed):
+        _delete_config_and_model(sagemaker, name)
+        raise
+    _delete_config_and_model(sagemaker, old)
 
 
 def wait_until_in_service(sagemaker: LocalSageMaker, endpoint: str) -> None:
@@ -94,9 +115,10 @@ def wait_until_in_service(sagemaker: LocalSageMaker, endpoint: str) -> None:
 
 def delete_endpoint(sagemaker: LocalSageMaker, name: str) -> None:
     """End an endpoint and forget its configuration and its model; the model data and the job stay."""
+    config = sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
     sagemaker.delete_endpoint(EndpointName=name)
     sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name)
-    _delete_config_and_model(sagemaker, name)
+    _delete_config_and_model(sagemaker, config)
 
 
 def endpoint_names(sagemaker: LocalSageMaker, status: str | None = None) -> list[str]:
@@ -105,7 +127,19 @@ def endpoint_names(sagemaker: LocalSageMaker, status: str | None = None) -> list
     return [endpoint["EndpointName"] for endpoint in sagemaker.list_endpoints(**wanted)["Endpoints"]]
 
 
+def _is_model_folder(model: str) -> bool:
+    return (Path(model) / "kennel.json").is_file()
+
+
+def _model_request(sagemaker: LocalSageMaker, model: str, name: str) -> "CreateModelInputTypeDef":
+    """Return the CreateModel request for a finished training job or a model folder."""
+    if _is_model_folder(model):
+        return requests.model_from_folder(name, sagemaker.store.link(Path(model), LOCAL.bucket), LOCAL)
+    return requests.model_from_tarball(name, _artifact_of(sagemaker, model), LOCAL)
+
+
 def _delete_config_and_model(sagemaker: LocalSageMaker, name: str) -> None:
+    """Forget the configuration and the model entry that Kennel made under one name."""
     for delete, key in (
         (sagemaker.delete_endpoint_config, "EndpointConfigName"),
         (sagemaker.delete_model, "ModelName"),
