@@ -16,11 +16,11 @@ from kennel_cli.requests import training_job
 from kennel_cli.settings import LOCAL
 from tests.player.conftest import SMALL_JOB
 
-# prints `score` once an epoch, rising to the hyperparameter x, as slowly as `pause` says
+# prints `score` once an epoch, rising to the hyperparameter `level`, as slowly as `pause` says
 SCRIPT = """
 import argparse, time
 parser = argparse.ArgumentParser()
-parser.add_argument("--x", type=float)
+parser.add_argument("--level", type=float)
 parser.add_argument("--label", default="a")
 parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--pause", type=float, default=0)
@@ -29,12 +29,12 @@ options, _ = parser.parse_known_args()
 if options.fails == "yes":
     raise SystemExit("this trial cannot be run")
 for epoch in range(1, options.epochs + 1):
-    print(f"epoch {epoch}: score={options.x * epoch / options.epochs:.6f};", flush=True)
+    print(f"epoch {epoch}: score={options.level * epoch / options.epochs:.6f};", flush=True)
     time.sleep(options.pause)
 """
-X = {"ContinuousParameterRanges": [{"Name": "x", "MinValue": "0", "MaxValue": "1", "ScalingType": "Linear"}]}
+X = {"ContinuousParameterRanges": [{"Name": "level", "MinValue": "0", "MaxValue": "1", "ScalingType": "Linear"}]}
 LABELS = {
-    "CategoricalParameterRanges": [{"Name": "x", "Values": ["0.1", "0.9"]}, {"Name": "label", "Values": ["a", "b"]}]
+    "CategoricalParameterRanges": [{"Name": "level", "Values": ["0.1", "0.9"]}, {"Name": "label", "Values": ["a", "b"]}]
 }
 RUNNING = ("InProgress", "Stopping")
 
@@ -117,7 +117,7 @@ def test_a_search_finds_the_best_of_its_trials(sagemaker, search, finish):
     assert described["ObjectiveStatusCounters"] == {"Succeeded": 5, "Pending": 0, "Failed": 0}
     best = described["BestTrainingJob"]
     assert best["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] == max(scores(sagemaker))
-    assert float(best["TunedHyperParameters"]["x"]) == pytest.approx(max(scores(sagemaker)), abs=1e-6)
+    assert float(best["TunedHyperParameters"]["level"]) == pytest.approx(max(scores(sagemaker)), abs=1e-6)
 
 
 def test_answers_have_the_members_and_types_of_the_services(sagemaker, search, finish):
@@ -148,7 +148,7 @@ def test_a_trial_gets_texts_and_the_objectives_name_b3_b4(sagemaker, search, fin
     values = json.loads(given.read_text())
     assert values["_tuning_objective_metric"] == "score"
     assert all(isinstance(value, str) for value in values.values())
-    assert values["x"] == trial["TunedHyperParameters"]["x"]
+    assert values["level"] == trial["TunedHyperParameters"]["level"]
     assert re.fullmatch(r"search-001-[0-9a-f]{8}", trial["TrainingJobName"])
 
 
@@ -164,7 +164,7 @@ def test_no_more_trials_run_at_a_time_than_allowed_b11(sagemaker, search, finish
 def test_a_grid_tries_every_combination_once_b1(sagemaker, search, finish):
     sagemaker.create_hyper_parameter_tuning_job(**search(ranges=LABELS, jobs=None, Strategy="Grid"))
     assert finish()["HyperParameterTuningJobStatus"] == "Completed"
-    tried = [(t["TunedHyperParameters"]["x"], t["TunedHyperParameters"]["label"]) for t in trials(sagemaker)]
+    tried = [(t["TunedHyperParameters"]["level"], t["TunedHyperParameters"]["label"]) for t in trials(sagemaker)]
     assert sorted(tried) == [("0.1", "a"), ("0.1", "b"), ("0.9", "a"), ("0.9", "b")]
 
 
@@ -181,12 +181,12 @@ def test_the_last_value_in_the_log_is_the_objective_b5(sagemaker, search, finish
     finish()
     [trial] = trials(sagemaker)
     value = trial["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
-    assert value == pytest.approx(float(trial["TunedHyperParameters"]["x"]), abs=1e-6)
+    assert value == pytest.approx(float(trial["TunedHyperParameters"]["level"]), abs=1e-6)
 
 
 def test_early_stopping_ends_what_the_median_has_left_behind_b7(sagemaker, search, finish):
     values = ["0.5", "0.51", "0.52", "0.1"]
-    ranges = {"CategoricalParameterRanges": [{"Name": "x", "Values": values}]}
+    ranges = {"CategoricalParameterRanges": [{"Name": "level", "Values": values}]}
     request = search(
         ranges=ranges,
         jobs=None,
@@ -197,7 +197,7 @@ def test_early_stopping_ends_what_the_median_has_left_behind_b7(sagemaker, searc
     )
     sagemaker.create_hyper_parameter_tuning_job(**request)
     described = finish()
-    status = {t["TunedHyperParameters"]["x"]: t["TrainingJobStatus"] for t in trials(sagemaker)}
+    status = {t["TunedHyperParameters"]["level"]: t["TrainingJobStatus"] for t in trials(sagemaker)}
     assert status == {"0.5": "Completed", "0.51": "Completed", "0.52": "Completed", "0.1": "Stopped"}
     assert described["TrainingJobStatusCounters"]["Stopped"] == 1
     assert described["HyperParameterTuningJobStatus"] == "Completed"
@@ -216,7 +216,7 @@ def test_hyperband_stops_trials_that_fall_behind_b8(sagemaker, search, finish):
 
 
 def test_a_target_ends_the_search_b9(sagemaker, search, finish):
-    ranges = {"CategoricalParameterRanges": [{"Name": "x", "Values": ["0.2", "0.8", "0.3", "0.4"]}]}
+    ranges = {"CategoricalParameterRanges": [{"Name": "level", "Values": ["0.2", "0.8", "0.3", "0.4"]}]}
     criteria = {"TargetObjectiveMetricValue": 0.75}
     request = search(ranges=ranges, jobs=None, parallel=1, Strategy="Grid", TuningJobCompletionCriteria=criteria)
     sagemaker.create_hyper_parameter_tuning_job(**request)
@@ -226,7 +226,7 @@ def test_a_target_ends_the_search_b9(sagemaker, search, finish):
 
 
 def test_a_search_that_gets_no_better_ends_b9(sagemaker, search, finish):
-    ranges = {"CategoricalParameterRanges": [{"Name": "x", "Values": ["0.9", "0.1", "0.2", "0.3", "0.4", "0.5"]}]}
+    ranges = {"CategoricalParameterRanges": [{"Name": "level", "Values": ["0.9", "0.1", "0.2", "0.3", "0.4", "0.5"]}]}
     criteria = {"BestObjectiveNotImproving": {"MaxNumberOfTrainingJobsNotImproving": 3}}
     request = search(ranges=ranges, jobs=None, parallel=1, Strategy="Grid", TuningJobCompletionCriteria=criteria)
     sagemaker.create_hyper_parameter_tuning_job(**request)
@@ -320,7 +320,7 @@ def test_trials_that_fail_do_not_end_a_search(sagemaker, search, finish):
         ]
     }
     sagemaker.create_hyper_parameter_tuning_job(
-        **search(ranges=ranges, jobs=None, static={"x": "0.5"}, Strategy="Grid")
+        **search(ranges=ranges, jobs=None, static={"level": "0.5"}, Strategy="Grid")
     )
     described = finish()
     assert described["HyperParameterTuningJobStatus"] == "Completed"
@@ -448,7 +448,7 @@ def test_trials_share_one_pass_also_when_they_start_at_the_same_moment(sagemaker
     sagemaker.create_hyper_parameter_tuning_job(**heads())
     assert finish()["HyperParameterTuningJobStatus"] == "Completed"
     lines = "".join(log(sagemaker, t) for t in trials(sagemaker))
-    for work in ("step=decode; split=train", "step=features (original)", "step=features (flipped)", "step=test"):
+    for work in ("step=decode; split=train", "step=features (original)", "step=features (flip)", "step=test"):
         assert lines.count(f"progress {work}") == 1, work
 
 
@@ -472,12 +472,11 @@ def test_trial_1_is_the_defaults(sagemaker, heads, finish):
 
 def test_a_warm_trial_is_a_job_like_any_other_b12(sagemaker, heads, finish, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-tell")
-    sagemaker.create_hyper_parameter_tuning_job(**heads(jobs=2, epochs="200"))
-    while not any("epoch=2 " in log(sagemaker, t) for t in trials(sagemaker)):
+    sagemaker.create_hyper_parameter_tuning_job(**heads(jobs=2, epochs="1000"))
+    while not (first := next((t for t in trials(sagemaker) if "epoch=2 " in log(sagemaker, t)), None)):
         time.sleep(0.05)
     programs = [p for p in psutil.process_iter() if _environment(p).get("TRAINING_JOB_NAME", "").startswith("search-")]
     assert all("AWS_SECRET_ACCESS_KEY" not in _environment(p) for p in programs)
-    [first, *_] = trials(sagemaker)
     sagemaker.stop_training_job(TrainingJobName=first["TrainingJobName"])
     finish()
     stopped = sagemaker.describe_training_job(TrainingJobName=first["TrainingJobName"])
