@@ -171,15 +171,6 @@ def jobs(on: OfPlace = Place.LOCAL) -> None:
         _list_endpoints(sagemaker)
 
 
-def _list_endpoints(sagemaker: LocalSageMaker) -> None:
-    table = Table("endpoint", "status", "address")
-    for endpoint in sagemaker.list_endpoints()["Endpoints"]:
-        name, status = endpoint["EndpointName"], endpoint["EndpointStatus"]
-        table.add_row(name, status, sagemaker.endpoint_url(name) if status == "InService" else "")
-    if table.row_count:
-        console.print(table)
-
-
 @app.command()
 def logs(
     name: Annotated[str, typer.Argument(help="a training job or an endpoint")],
@@ -191,22 +182,13 @@ def logs(
     platform = _platform(on)
     if follow:
         show_to_end(platform, name, console)
-        return
-    if on is not Place.AWS and (text := _endpoint_log(platform.sagemaker, name, endpoint)):
-        sys.stdout.write(text)
-        return
-    lines, _ = platform.read_log(name, None, ended=True)
-    if not lines:
-        raise endpoints.NoSuchModel(f"there is no job or endpoint {name} with a log; see `kennel jobs`")
-    print("\n".join(lines))
-
-
-def _endpoint_log(sagemaker: LocalSageMaker, name: str, wanted: bool) -> str:
-    """Return the log of an endpoint if it is `wanted`, or if there is no job of that name; "" for none."""
-    log = sagemaker.endpoint_log(name)
-    if not log.exists() or (sagemaker.training_log(name).exists() and not wanted):
-        return ""
-    return log.read_text(encoding="utf-8", errors="replace")
+    elif on is Place.AWS:
+        lines, _ = platform.read_log(name, None, ended=True)
+        if not lines:
+            raise KennelError(f"there is no job {name} with a log on AWS; see `kennel jobs --on aws`")
+        print("\n".join(lines))
+    else:
+        sys.stdout.write(_local_log(platform.sagemaker, name, endpoint))
 
 
 @app.command()
@@ -326,6 +308,23 @@ def _only_endpoint(sagemaker: LocalSageMaker) -> str:
 
 def _platform(on: Place) -> Platform:
     return AwsPlatform(console) if on is Place.AWS else LocalPlatform(kennel_home(), on)
+
+
+def _list_endpoints(sagemaker: LocalSageMaker) -> None:
+    table = Table("endpoint", "status", "address")
+    for endpoint in sagemaker.list_endpoints()["Endpoints"]:
+        name, status = endpoint["EndpointName"], endpoint["EndpointStatus"]
+        table.add_row(name, status, sagemaker.endpoint_url(name) if status == "InService" else "")
+    if table.row_count:
+        console.print(table)
+
+
+def _local_log(sagemaker: LocalSageMaker, name: str, endpoint: bool) -> str:
+    """Return the log of a job, or of an endpoint where there is no such job or `endpoint` says so."""
+    logs = [log for log in (sagemaker.training_log(name), sagemaker.endpoint_log(name)) if log.exists()]
+    if not logs:
+        raise endpoints.NoSuchModel(f"there is no job or endpoint {name} with a log; see `kennel jobs`")
+    return logs[-1 if endpoint else 0].read_text(encoding="utf-8", errors="replace")
 
 
 def _job_options(on: Place, spot: bool, isolated: bool) -> JobOptions:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from kennel.errors import KennelError
 from kennel.hyperparameters import DECLARATIONS
-from kennel_cli.platforms.account import AwsError
+from kennel_cli.platforms.account import AwsError, aws_errors
 from kennel_cli.platforms.platform import Platform
 
 RUNNING = ("InProgress", "Stopping")
@@ -39,11 +39,11 @@ def follow_training(platform: Platform, name: str, console: Console) -> dict[str
 
 def show_to_end(platform: Platform, name: str, console: Console) -> None:
     """Follow a job and say how it ended. Raises JobFailed, or typer.Exit on Ctrl-C, which leaves the job alone."""
-    commands = (
-        f"`kennel logs -f {name}{platform.option}` follows it again, `kennel stop {name}{platform.option}` ends it"
-    )
+    there = f"{name}{platform.option}"
+    commands = f"`kennel logs -f {there}` follows it again, `kennel stop {there}` ends it"
     try:
-        description = follow_training(platform, name, console)
+        with aws_errors("sagemaker"):
+            description = follow_training(platform, name, console)
     except KeyboardInterrupt:
         console.print(f"\nthe job goes on; {commands}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None

@@ -9,7 +9,6 @@ import bcrypt
 import boto3
 import pytest
 import urllib3
-from moto import mock_aws
 
 import kennel
 from kennel_cli import registry
@@ -21,17 +20,6 @@ from tests.engine import needs_engine
 REGION = "eu-west-1"
 TEST_IMAGE = "kennel-test-push"
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json"})
-
-
-@pytest.fixture
-def account(monkeypatch):
-    """An AWS account with nothing in it."""
-    for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    with mock_aws():
-        yield
 
 
 @pytest.fixture
