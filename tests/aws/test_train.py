@@ -152,6 +152,12 @@ def test_a_local_dry_run_prints_a_valid_request_and_touches_nothing(kennel, colo
     assert not home.exists()
 
 
+def test_a_dry_run_with_a_bucket_asks_nobody_and_needs_no_credentials(kennel, colour_images, monkeypatch):
+    monkeypatch.setenv("KENNEL_BUCKET", "mine")
+    monkeypatch.setattr("kennel_cli.platforms.aws.aws_session", lambda region: pytest.fail("a session was made"))
+    assert dry_run(kennel, "--data", colour_images)["OutputDataConfig"] == {"S3OutputPath": "s3://mine/training"}
+
+
 # Mistakes
 
 
@@ -266,7 +272,18 @@ def test_a_weights_file_is_uploaded_under_its_own_name(kennel, s3, resnet18_weig
     assert ended.code == 0, ended.stderr
     [key] = keys(s3)
     assert key.endswith("/resnet18.pth")
-    assert "1 files uploaded, 0 were there" in ended.stdout
+    assert "uploaded 1 of 1 files to s3://" in ended.stdout
+
+
+@pytest.mark.parametrize(("bucket", "owner"), [("", "123456789012"), (BUCKET, None)])
+def test_a_bucket_whose_name_can_be_guessed_must_be_the_accounts_own(s3, tmp_path, bucket, owner):
+    owners = []
+    platform = AwsPlatform(Console(file=io.StringIO()), {**SETTINGS, "KENNEL_BUCKET": bucket})
+    events = platform._s3.meta.events
+    events.register("provide-client-params.s3.ListObjectsV2", lambda params, **_: owners.append(params))
+    (tmp_path / "photo.png").write_bytes(b"one")
+    platform.channel(str(tmp_path / "photo.png"))
+    assert [params.get("ExpectedBucketOwner") for params in owners] == [owner]
 
 
 def test_an_empty_folder_is_refused(kennel, s3, tmp_path):

@@ -14,7 +14,7 @@ from kennel_cli.platforms import cloudwatch
 from kennel_cli.platforms.account import aws_client, aws_errors, aws_session
 from kennel_cli.platforms.platform import S3
 from kennel_cli.platforms.uploads import Source, missing_files, read_source, upload
-from kennel_cli.settings import Settings, aws_settings
+from kennel_cli.settings import BUCKET, Settings, aws_settings
 
 
 class AwsPlatform:
@@ -56,19 +56,14 @@ class AwsPlatform:
         if source.startswith(S3):
             return source
         found = self._source(source)
-        files = missing_files(self._s3, found)
+        files = missing_files(self._s3, found, self._owner())
         total = sum(file.size for file in files)
         columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
         with Progress(*columns, console=self._console, disable=not self._console.is_terminal) as bars:
             bar = bars.add_task("upload", total=total, visible=bool(files))
             upload(self._s3, found.bucket, files, lambda size: bars.advance(bar, size))
-        there = len(found.files) - len(files)
-        self._console.print(
-            f"{source}: {len(files):,} files uploaded, {there:,} were there, to {found.uri}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        line = f"{source}: uploaded {len(files):,} of {len(found.files):,} files to {found.uri}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         return found.uri
 
     def read_log(self, job: str, position: Mapping[str, str] | None, ended: bool) -> tuple[list[str], dict[str, str]]:
@@ -91,11 +86,18 @@ class AwsPlatform:
     def _logs(self) -> Any:
         return aws_client(self._session, "logs")
 
+    @cached_property
+    def _account(self) -> str:
+        with aws_errors("sts"):
+            return str(aws_client(self._session, "sts").get_caller_identity()["Account"])
+
     def _default_bucket(self) -> str:
         """Return the name that SageMaker's own tools give to an account's bucket."""
-        with aws_errors("sts"):
-            account = aws_client(self._session, "sts").get_caller_identity()["Account"]
-        return f"sagemaker-{self._session.region_name}-{account}"
+        return f"sagemaker-{self._session.region_name}-{self._account}"
+
+    def _owner(self) -> str:
+        """Return whose the bucket must be: that name can be guessed, so somebody else may have made it first."""
+        return "" if self._environment.get(BUCKET) else self._account
 
     def _source(self, source: str) -> Source:
         """Read a source's content once, however often it is asked for."""

@@ -66,12 +66,16 @@ def read_source(path: Path, bucket: str) -> Source:
     )
 
 
-def missing_files(s3: Any, source: Source) -> list[SourceFile]:
-    """Return the files that are not in the bucket with the same size. Raises AwsError when there is no such bucket."""
+def missing_files(s3: Any, source: Source, owner: str = "") -> list[SourceFile]:
+    """Return the files that are not in the bucket with the same size.
+
+    Raises AwsError when there is no such bucket, or it is not of the account `owner`, if one is given.
+    """
+    request = {"Bucket": source.bucket, "Prefix": source.prefix, **({"ExpectedBucketOwner": owner} if owner else {})}
     there: dict[str, int] = {}
     try:
         with aws_errors("s3"):
-            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=source.bucket, Prefix=source.prefix):
+            for page in s3.get_paginator("list_objects_v2").paginate(**request):
                 there.update({entry["Key"]: entry["Size"] for entry in page.get("Contents", [])})
     except ClientError as error:
         raise AwsError(_bucket_sentence(source.bucket, error)) from error
