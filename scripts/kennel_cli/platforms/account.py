@@ -12,7 +12,6 @@ from botocore.exceptions import (
     ClientError,
     ConnectionError,  # noqa: A004 - botocore's own name for it
     HTTPClientError,
-    LoginError,
     NoCredentialsError,
     ParamValidationError,
     SSOError,
@@ -22,8 +21,8 @@ from botocore.exceptions import (
 
 from kennel.errors import KennelError
 
-# one screen of a job followed for a day asks often enough to be throttled now and then
-_CONFIG = Config(retries={"mode": "standard", "max_attempts": 8})
+# whoever follows a job for a day is throttled now and then; with more attempts, an address that is wrong hangs for long
+_CONFIG = Config(retries={"mode": "standard", "max_attempts": 5})
 _TITLES = {"ecr": "ECR", "s3": "S3", "sagemaker": "SageMaker", "sts": "STS", "logs": "CloudWatch Logs"}
 _BAD_CREDENTIALS = (
     "ExpiredToken",
@@ -89,7 +88,7 @@ def aws_sentence(error: Exception, service: str = "") -> str:
         return ""
     if isinstance(error, NoCredentialsError):
         return "there are no AWS credentials; set AWS_PROFILE, or log in with `aws sso login`"
-    if isinstance(error, (SSOError, LoginError, TokenRetrievalError)):
+    if isinstance(error, (SSOError, TokenRetrievalError)):
         return f"the login at AWS is no longer good ({error}); log in again"
     if isinstance(error, (ConnectionError, HTTPClientError)):
         return f"{title} does not answer: {error}"
