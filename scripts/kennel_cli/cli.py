@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import json
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from botocore.exceptions import ClientError, ParamValidationError, WaiterError
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
@@ -18,25 +20,43 @@ from rich.table import Table
 import kennel
 from kennel.errors import KennelError
 from kennel.hyperparameters import DECLARATIONS
-from kennel_cli import dataset, local_jobs, registry
+from kennel_cli import dataset, endpoints, registry
 from kennel_cli.demo import run_demo
-from kennel_cli.follow import follow_training
+from kennel_cli.follow import print_end, show_to_end
+from kennel_cli.jobs import job_inputs, start_training, training_request
 from kennel_cli.platforms import choice
+from kennel_cli.platforms.account import aws_sentence
+from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.platforms.local_platform import LocalPlatform
+from kennel_cli.platforms.platform import Platform
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
+from kennel_cli.requests import JobOptions
 from kennel_cli.settings import LOCAL, kennel_home
 from kennel_cli.smoke import run_smoke
 
 
-class Place(StrEnum):
-    """Where a new job or endpoint runs."""
+class Machine(StrEnum):
+    """Where a new endpoint runs."""
 
     LOCAL = choice.LOCAL
     DOCKER = choice.DOCKER
 
 
-On = Annotated[Place, typer.Option("--on", help="as processes of this machine, or in containers of the image")]
+class Place(StrEnum):
+    """Where a job runs."""
+
+    LOCAL = choice.LOCAL
+    DOCKER = choice.DOCKER
+    AWS = "aws"
+
+
+OnMachine = Annotated[Machine, typer.Option("--on", help="as processes of this machine, or in containers of the image")]
+On = Annotated[Place, typer.Option("--on", help="as processes of this machine, in containers of the image, or on AWS")]
+OfPlace = Annotated[Place, typer.Option("--on", help="this machine's jobs, however they run, or those on AWS")]
+
+JOBS_OF_AWS = 20  # jobs of an account that are listed; each is asked for its metrics
 
 console = Console()
 app = typer.Typer(
@@ -54,9 +74,9 @@ def main() -> None:
     except KennelError as error:
         _leave(str(error))
     except ClientError as error:
-        _leave(error.response["Error"]["Message"])
-    except (ParamValidationError, WaiterError) as error:
-        _leave(str(error))
+        _leave(aws_sentence(error) or error.response["Error"]["Message"])
+    except (BotoCoreError, Boto3Error) as error:
+        _leave(aws_sentence(error) or str(error))
     except OSError as error:
         _leave(f"{error.filename or 'the machine'}: {error.strerror or error}")
 
@@ -101,49 +121,54 @@ def options(
 @_with_hyperparameters
 def train(
     *,
-    data: Annotated[Path, typer.Option(help="folder with train/, valid/ and test/, one folder a class in each")],
+    data: Annotated[
+        str, typer.Option(help="folder with train/, valid/ and test/, one folder a class in each; or its s3:// URI")
+    ],
     weights: Annotated[
-        str | None, typer.Option(help="state dict of the backbone (.pth, .safetensors), or none to train from scratch")
+        str | None,
+        typer.Option(
+            help="state dict of the backbone (.pth, .safetensors) or its s3:// URI, or none to train from scratch"
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="name of the job; made from backbone and time unless given")] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="return at once; see `kennel jobs` and `kennel logs`")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print the request as JSON; send, upload and start nothing")
+    ] = False,
+    spot: Annotated[bool, typer.Option("--spot", help="on AWS: take spare machines, which are cheaper")] = False,
+    isolated: Annotated[bool, typer.Option("--isolated", help="on AWS: give the job no network")] = False,
     on: On = Place.LOCAL,
     hyperparameters: dict[str, str],
 ) -> None:
     """Train a classifier and follow the job to its end."""
-    sagemaker = LocalSageMaker(kennel_home(), on)
-    job = local_jobs.start_training(sagemaker, data, weights, hyperparameters, name)
-    console.print(f"job {job}")
-    if detach:
+    platform, job_options = _platform(on), _job_options(on, spot, isolated)
+    if dry_run:
+        inputs = job_inputs(platform, data, weights, hyperparameters)
+        print(json.dumps(training_request(platform, inputs, name, job_options), indent=2))
         return
-    try:
-        description = follow_training(sagemaker, job, console)
-    except KeyboardInterrupt:
-        console.print(f"\nthe job goes on; `kennel logs -f {job}` follows it again, `kennel stop {job}` ends it")
-        raise typer.Exit(130) from None
-    _print_end(sagemaker, description)
+    job = start_training(platform, data, weights, hyperparameters, name, job_options)
+    console.print(f"job {job}")
+    if not detach:
+        show_to_end(platform, job, console)
 
 
 @app.command()
-def jobs() -> None:
-    """List the training jobs and the endpoints on this machine."""
-    sagemaker = LocalSageMaker(kennel_home())
+def jobs(on: OfPlace = Place.LOCAL) -> None:
+    """List the training jobs and the endpoints on this machine, or the newest training jobs on AWS."""
+    sagemaker = _platform(on).sagemaker
     table = Table("job", "status", "started", "seconds", "test accuracy")
-    for summary in sagemaker.list_training_jobs()["TrainingJobSummaries"]:
+    limit = {"MaxResults": JOBS_OF_AWS} if on is Place.AWS else {}
+    for summary in sagemaker.list_training_jobs(**limit)["TrainingJobSummaries"]:
         d = sagemaker.describe_training_job(TrainingJobName=summary["TrainingJobName"])
         metrics = {metric["MetricName"]: f"{metric['Value']:.4f}" for metric in d.get("FinalMetricDataList", [])}
         started = d["CreationTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
         seconds = str(d.get("TrainingTimeInSeconds", ""))
         table.add_row(d["TrainingJobName"], d["TrainingJobStatus"], started, seconds, metrics.get("test_accuracy", ""))
     console.print(table if table.row_count else "no training jobs yet; start one with `kennel train --data DIR`")
-    endpoints = Table("endpoint", "status", "address")
-    for endpoint in sagemaker.list_endpoints()["Endpoints"]:
-        name, status = endpoint["EndpointName"], endpoint["EndpointStatus"]
-        endpoints.add_row(name, status, sagemaker.endpoint_url(name) if status == "InService" else "")
-    if endpoints.row_count:
-        console.print(endpoints)
+    if on is not Place.AWS:
+        _list_endpoints(sagemaker)
 
 
 @app.command()
@@ -151,26 +176,33 @@ def logs(
     name: Annotated[str, typer.Argument(help="a training job or an endpoint")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the training job ends")] = False,
     endpoint: Annotated[bool, typer.Option("--endpoint", help="the endpoint, where a job has the same name")] = False,
+    on: OfPlace = Place.LOCAL,
 ) -> None:
     """Print the log of a training job or an endpoint."""
-    sagemaker = LocalSageMaker(kennel_home())
+    platform = _platform(on)
     if follow:
-        _print_end(sagemaker, follow_training(sagemaker, name, console))
-        return
-    logs = [log for log in (sagemaker.training_log(name), sagemaker.endpoint_log(name)) if log.exists()]
-    if not logs:
-        raise local_jobs.NoSuchModel(f"there is no job or endpoint {name} with a log; see `kennel jobs`")
-    sys.stdout.write(logs[-1 if endpoint else 0].read_text(encoding="utf-8", errors="replace"))
+        show_to_end(platform, name, console)
+    elif on is Place.AWS:
+        lines, _ = platform.read_log(name, None, ended=True)
+        if not lines:
+            raise KennelError(f"there is no job {name} with a log on AWS; see `kennel jobs --on aws`")
+        print("\n".join(lines))
+    else:
+        sys.stdout.write(_local_log(platform.sagemaker, name, endpoint))
 
 
 @app.command()
-def stop(name: Annotated[str, typer.Argument(help="a running training job")]) -> None:
+def stop(
+    name: Annotated[str, typer.Argument(help="a running training job")],
+    on: OfPlace = Place.LOCAL,
+) -> None:
     """Stop a training job; the best model so far is kept."""
-    sagemaker = LocalSageMaker(kennel_home())
-    sagemaker.stop_training_job(TrainingJobName=name)
+    platform = _platform(on)
+    platform.sagemaker.stop_training_job(TrainingJobName=name)
     with contextlib.suppress(WaiterError):  # the job has failed before it could be stopped; its description says why
-        sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=name)
-    _print_end(sagemaker, sagemaker.describe_training_job(TrainingJobName=name))
+        waiter = platform.sagemaker.get_waiter("training_job_completed_or_stopped")
+        waiter.wait(TrainingJobName=name, WaiterConfig={"Delay": platform.poll, "MaxAttempts": 10**6})
+    print_end(platform, platform.sagemaker.describe_training_job(TrainingJobName=name), console)
 
 
 @app.command()
@@ -181,21 +213,21 @@ def deploy(
         bool, typer.Option("--update", help="replace the model of a running endpoint, the only one unless named")
     ] = False,
     on: Annotated[
-        Place | None, typer.Option("--on", help="processes of this machine unless given, or containers of the image")
+        Machine | None, typer.Option("--on", help="processes of this machine unless given, or containers of the image")
     ] = None,
 ) -> None:
     """Start an endpoint that serves a model, and wait until it answers."""
-    sagemaker = LocalSageMaker(kennel_home(), on or Place.LOCAL)
+    sagemaker = LocalSageMaker(kennel_home(), on or Machine.LOCAL)
     if update and on:
         raise KennelError(f"--on {on} is for a new endpoint; one that is updated stays where it runs, so leave it out")
     if update:
         endpoint = name or _only_endpoint(sagemaker, "--name")
         with console.status(f"updating {endpoint}"):
-            local_jobs.update_endpoint(sagemaker, model, endpoint)
+            endpoints.update_endpoint(sagemaker, model, endpoint)
     else:
-        endpoint = local_jobs.start_endpoint(sagemaker, model, name)
+        endpoint = endpoints.start_endpoint(sagemaker, model, name)
         with console.status(f"starting {endpoint}"):
-            local_jobs.wait_until_in_service(sagemaker, endpoint)
+            endpoints.wait_until_in_service(sagemaker, endpoint)
     console.print(f"endpoint {endpoint} is in service at {sagemaker.endpoint_url(endpoint)}", soft_wrap=True)
     console.print(f"ask it with: kennel invoke --endpoint {endpoint} PICTURE", soft_wrap=True)
 
@@ -227,7 +259,7 @@ def delete(
     sagemaker.describe_endpoint(EndpointName=name)
     if not yes:
         typer.confirm(f"Delete the endpoint {name}, its configuration and its model entry?", abort=True)
-    local_jobs.delete_endpoint(sagemaker, name)
+    endpoints.delete_endpoint(sagemaker, name)
     console.print(f"endpoint {name} is deleted")
 
 
@@ -278,7 +310,7 @@ def push(
 
 
 def _only_endpoint(sagemaker: LocalSageMaker, option: str = "--endpoint") -> str:
-    names = local_jobs.endpoint_names(sagemaker, "InService")
+    names = endpoints.endpoint_names(sagemaker, "InService")
     if len(names) == 1:
         return names[0]
     if not names:
@@ -286,18 +318,32 @@ def _only_endpoint(sagemaker: LocalSageMaker, option: str = "--endpoint") -> str
     raise KennelError(f"{len(names)} endpoints are in service, choose one with {option}: {', '.join(names)}")
 
 
-def _print_end(sagemaker: LocalSageMaker, description: dict[str, Any]) -> None:
-    """Say how a job ended and where its model lies; leave with 1 when it failed."""
-    job, status = description["TrainingJobName"], description["TrainingJobStatus"]
-    if status == "Failed":
-        raise KennelError(f"the job {job} failed: {description.get('FailureReason', '')}")
-    console.print(f"job {job} is {status} after {description['TrainingTimeInSeconds']} s", soft_wrap=True)
-    if reason := description.get("FailureReason"):
-        console.print(reason, markup=False, soft_wrap=True)
-    if "ModelArtifacts" in description:
-        file = sagemaker.store.path(description["ModelArtifacts"]["S3ModelArtifacts"])
-        console.print(f"the model:     {file}", soft_wrap=True)
-        console.print(f"serve it with: kennel deploy --model {job}", soft_wrap=True)
+def _platform(on: Place) -> Platform:
+    return AwsPlatform(console) if on is Place.AWS else LocalPlatform(kennel_home(), on)
+
+
+def _list_endpoints(sagemaker: LocalSageMaker) -> None:
+    table = Table("endpoint", "status", "address")
+    for endpoint in sagemaker.list_endpoints()["Endpoints"]:
+        name, status = endpoint["EndpointName"], endpoint["EndpointStatus"]
+        table.add_row(name, status, sagemaker.endpoint_url(name) if status == "InService" else "")
+    if table.row_count:
+        console.print(table)
+
+
+def _local_log(sagemaker: LocalSageMaker, name: str, endpoint: bool) -> str:
+    """Return the log of a job, or of an endpoint where there is no such job or `endpoint` says so."""
+    logs = [log for log in (sagemaker.training_log(name), sagemaker.endpoint_log(name)) if log.exists()]
+    if not logs:
+        raise endpoints.NoSuchModel(f"there is no job or endpoint {name} with a log; see `kennel jobs`")
+    return logs[-1 if endpoint else 0].read_text(encoding="utf-8", errors="replace")
+
+
+def _job_options(on: Place, spot: bool, isolated: bool) -> JobOptions:
+    """Return the options of a job. Raises KennelError for one that this machine does not have."""
+    if on is not Place.AWS and (spot or isolated):
+        raise KennelError(f"{'--spot' if spot else '--isolated'} is for jobs on AWS; add --on aws, or leave it out")
+    return JobOptions(spot=spot, isolated=isolated)
 
 
 if __name__ == "__main__":

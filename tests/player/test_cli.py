@@ -204,18 +204,19 @@ def test_a_user_without_the_images_packages_is_told_how_to_get_them(home, colour
     assert "make setup" in done.stderr
 
 
-def test_progress_lines_are_for_logs_and_bars_for_terminals(sagemaker, request_for, finish):
+def test_progress_lines_are_for_logs_and_bars_for_terminals(sagemaker, request_for, finish, home):
     import io
 
     from rich.console import Console
 
     from kennel_cli.follow import follow_training
+    from kennel_cli.platforms.local_platform import LocalPlatform
 
     sagemaker.create_training_job(**request_for())
     finish()
     plain, terminal = io.StringIO(), io.StringIO()
-    follow_training(sagemaker, "job", Console(file=plain))
-    follow_training(sagemaker, "job", Console(file=terminal, force_terminal=True))
+    follow_training(LocalPlatform(home), "job", Console(file=plain))
+    follow_training(LocalPlatform(home), "job", Console(file=terminal, force_terminal=True))
     assert "progress step=decode; split=train; done=24; total=24;" in plain.getvalue()
     assert "\x1b" not in plain.getvalue()
     assert "progress step=" not in terminal.getvalue()

@@ -1,29 +1,20 @@
-"""Train and deploy on this machine: from the user's folders to requests, and to the player."""
+"""Serve models on this machine: from a job or a folder to an endpoint that answers."""
 
 import contextlib
-import importlib.util
-import secrets
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError, ParamValidationError, WaiterError
 
-from kennel.errors import DataError, KennelError, WeightsError
-from kennel.hyperparameters import parse_hyperparameters
+from kennel.errors import KennelError
 from kennel_cli import requests
-from kennel_cli.platforms.choice import DOCKER
-from kennel_cli.platforms.docker import require_image
+from kennel_cli.jobs import new_name
 from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.platforms.means import require_means
 from kennel_cli.settings import LOCAL
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import CreateModelInputTypeDef
-
-
-class MissingPackages(KennelError):
-    """The packages that the image holds are not installed here."""
 
 
 class NameTaken(KennelError):
@@ -36,33 +27,6 @@ class EndpointFailed(KennelError):
 
 class NoSuchModel(KennelError):
     """What should be deployed is neither a finished job nor a model folder."""
-
-
-def start_training(
-    sagemaker: LocalSageMaker, data: Path, weights: str | None, hyperparameters: Mapping[str, str], name: str | None
-) -> str:
-    """Start a training job on a folder of images and return its name.
-
-    `weights` is a file, `none`, or None for none given. Raises KennelError before anything is started when a value,
-    the folder or the file is not right.
-    """
-    require_means(sagemaker.runner)
-    if not data.is_dir():
-        raise DataError(f"there is no folder {data}; give one that holds train/, valid/ and test/")
-    channels = {"training": sagemaker.store.link(data, LOCAL.bucket)}
-    values = dict(hyperparameters)
-    if weights == "none":
-        values["weights"] = "none"
-    elif weights is not None:
-        if not Path(weights).is_file():
-            raise DataError(f"there is no weights file {weights}; give a file, or none to train from scratch")
-        channels["pretrained"] = sagemaker.store.link(Path(weights), LOCAL.bucket)
-    backbone = parse_hyperparameters(values).backbone
-    if weights is None and sagemaker.runner != DOCKER:  # an image may bring weights of its own
-        raise WeightsError(f"give the weights of {backbone} with --weights FILE, or --weights none to begin at random")
-    name = name or new_name(backbone)
-    sagemaker.create_training_job(**requests.training_job(name, channels, values, LOCAL))
-    return name
 
 
 def start_endpoint(sagemaker: LocalSageMaker, model: str, name: str | None) -> str:
@@ -160,28 +124,3 @@ def _artifact_of(sagemaker: LocalSageMaker, job: str) -> str:
         raise NoSuchModel(f"the job {job} is {description['TrainingJobStatus']} and has no model")
     uri: str = description["ModelArtifacts"]["S3ModelArtifacts"]
     return uri
-
-
-def new_name(stem: str) -> str:
-    """Return a name for a job or an endpoint that nobody has used: the stem, the time, three random digits."""
-    plain = "".join(c if c.isalnum() and c.isascii() else "-" for c in stem).strip("-") or "kennel"
-    return f"{plain[:30].strip('-')}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)[:3]}"
-
-
-def require_means(runner: str) -> None:
-    """Raise MissingPackages or DockerError when this machine lacks what the runner starts the programs with."""
-    if runner == DOCKER:
-        require_image(LOCAL.image)
-    else:
-        require_image_packages()
-
-
-def require_image_packages(*more: str) -> None:
-    """Raise MissingPackages when only the light client is installed, or one of `more` is missing."""
-    needed = ("torch", "sagemaker_training", "gunicorn", *more)
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingPackages(
-            f"{', '.join(missing)} is not installed, which jobs on this machine need; "
-            "install it with `make setup`, or pip install '.[image,demo]', or take --on docker"
-        )
