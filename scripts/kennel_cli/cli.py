@@ -6,7 +6,6 @@ import inspect
 import json
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,45 +19,33 @@ from rich.table import Table
 import kennel
 from kennel.errors import KennelError
 from kennel.hyperparameters import DECLARATIONS
+from kennel.tuning.summary import read_best
 from kennel_cli import dataset, endpoints, registry
 from kennel_cli.demo import run_demo
 from kennel_cli.follow import print_end, show_to_end
 from kennel_cli.jobs import job_inputs, start_training, training_request
-from kennel_cli.platforms import choice
+from kennel_cli.places import (
+    DryRun,
+    Isolated,
+    Machine,
+    OfPlace,
+    On,
+    Place,
+    Spot,
+    console,
+    job_options,
+    platform_of,
+)
 from kennel_cli.platforms.account import aws_sentence
-from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.local import LocalSageMaker
-from kennel_cli.platforms.local_platform import LocalPlatform
-from kennel_cli.platforms.platform import Platform
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
-from kennel_cli.requests import JobOptions
 from kennel_cli.settings import LOCAL, kennel_home
 from kennel_cli.smoke import run_smoke
-
-
-class Machine(StrEnum):
-    """Where a new endpoint runs."""
-
-    LOCAL = choice.LOCAL
-    DOCKER = choice.DOCKER
-
-
-class Place(StrEnum):
-    """Where a job runs."""
-
-    LOCAL = choice.LOCAL
-    DOCKER = choice.DOCKER
-    AWS = "aws"
-
-
-OnMachine = Annotated[Machine, typer.Option("--on", help="as processes of this machine, or in containers of the image")]
-On = Annotated[Place, typer.Option("--on", help="as processes of this machine, in containers of the image, or on AWS")]
-OfPlace = Annotated[Place, typer.Option("--on", help="this machine's jobs, however they run, or those on AWS")]
+from kennel_cli.tune.command import is_search, stop_search, summary_folder, tune
 
 JOBS_OF_AWS = 20  # jobs of an account that are listed; each is asked for its metrics
 
-console = Console()
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -130,34 +117,41 @@ def train(
             help="state dict of the backbone (.pth, .safetensors) or its s3:// URI, or none to train from scratch"
         ),
     ] = None,
+    from_tuning: Annotated[
+        str | None, typer.Option(help="a finished search: start from the hyperparameters of its best trial")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="name of the job; made from backbone and time unless given")] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="return at once; see `kennel jobs` and `kennel logs`")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="print the request as JSON; send, upload and start nothing")
-    ] = False,
-    spot: Annotated[bool, typer.Option("--spot", help="on AWS: take spare machines, which are cheaper")] = False,
-    isolated: Annotated[bool, typer.Option("--isolated", help="on AWS: give the job no network")] = False,
+    dry_run: DryRun = False,
+    spot: Spot = False,
+    isolated: Isolated = False,
     on: On = Place.LOCAL,
     hyperparameters: dict[str, str],
 ) -> None:
     """Train a classifier and follow the job to its end."""
-    platform, job_options = _platform(on), _job_options(on, spot, isolated)
+    platform, asked = platform_of(on), job_options(on, spot, isolated)
+    if from_tuning:
+        hyperparameters = {**read_best(summary_folder(from_tuning)), **hyperparameters}
+        weights = weights or ("none" if hyperparameters.get("weights") == "none" else None)
     if dry_run:
         inputs = job_inputs(platform, data, weights, hyperparameters)
-        print(json.dumps(training_request(platform, inputs, name, job_options), indent=2))
+        print(json.dumps(training_request(platform, inputs, name, asked), indent=2))
         return
-    job = start_training(platform, data, weights, hyperparameters, name, job_options)
+    job = start_training(platform, data, weights, hyperparameters, name, asked)
     console.print(f"job {job}")
     if not detach:
         show_to_end(platform, job, console)
 
 
+app.command()(tune)
+
+
 @app.command()
 def jobs(on: OfPlace = Place.LOCAL) -> None:
     """List the training jobs and the endpoints on this machine, or the newest training jobs on AWS."""
-    sagemaker = _platform(on).sagemaker
+    sagemaker = platform_of(on).sagemaker
     table = Table("job", "status", "started", "seconds", "test accuracy")
     limit = {"MaxResults": JOBS_OF_AWS} if on is Place.AWS else {}
     for summary in sagemaker.list_training_jobs(**limit)["TrainingJobSummaries"]:
@@ -167,6 +161,7 @@ def jobs(on: OfPlace = Place.LOCAL) -> None:
         seconds = str(d.get("TrainingTimeInSeconds", ""))
         table.add_row(d["TrainingJobName"], d["TrainingJobStatus"], started, seconds, metrics.get("test_accuracy", ""))
     console.print(table if table.row_count else "no training jobs yet; start one with `kennel train --data DIR`")
+    _list_searches(sagemaker, limit)
     if on is not Place.AWS:
         _list_endpoints(sagemaker)
 
@@ -179,7 +174,7 @@ def logs(
     on: OfPlace = Place.LOCAL,
 ) -> None:
     """Print the log of a training job or an endpoint."""
-    platform = _platform(on)
+    platform = platform_of(on)
     if follow:
         show_to_end(platform, name, console)
     elif on is Place.AWS:
@@ -193,11 +188,14 @@ def logs(
 
 @app.command()
 def stop(
-    name: Annotated[str, typer.Argument(help="a running training job")],
+    name: Annotated[str, typer.Argument(help="a running training job or search")],
     on: OfPlace = Place.LOCAL,
 ) -> None:
-    """Stop a training job; the best model so far is kept."""
-    platform = _platform(on)
+    """Stop a training job, of which the best model so far is kept, or a search with all its jobs."""
+    platform = platform_of(on)
+    if is_search(platform, name):
+        stop_search(platform, name)
+        return
     platform.sagemaker.stop_training_job(TrainingJobName=name)
     with contextlib.suppress(WaiterError):  # the job has failed before it could be stopped; its description says why
         waiter = platform.sagemaker.get_waiter("training_job_completed_or_stopped")
@@ -318,8 +316,14 @@ def _only_endpoint(sagemaker: LocalSageMaker, option: str = "--endpoint") -> str
     raise KennelError(f"{len(names)} endpoints are in service, choose one with {option}: {', '.join(names)}")
 
 
-def _platform(on: Place) -> Platform:
-    return AwsPlatform(console) if on is Place.AWS else LocalPlatform(kennel_home(), on)
+def _list_searches(sagemaker: Any, limit: dict[str, int]) -> None:
+    table = Table("search", "status", "strategy", "started", "trials")
+    for search in sagemaker.list_hyper_parameter_tuning_jobs(**limit)["HyperParameterTuningJobSummaries"]:
+        started = search["CreationTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        name, status = search["HyperParameterTuningJobName"], search["HyperParameterTuningJobStatus"]
+        table.add_row(name, status, search["Strategy"], started, str(sum(search["TrainingJobStatusCounters"].values())))
+    if table.row_count:
+        console.print(table)
 
 
 def _list_endpoints(sagemaker: LocalSageMaker) -> None:
@@ -337,13 +341,6 @@ def _local_log(sagemaker: LocalSageMaker, name: str, endpoint: bool) -> str:
     if not logs:
         raise endpoints.NoSuchModel(f"there is no job or endpoint {name} with a log; see `kennel jobs`")
     return logs[-1 if endpoint else 0].read_text(encoding="utf-8", errors="replace")
-
-
-def _job_options(on: Place, spot: bool, isolated: bool) -> JobOptions:
-    """Return the options of a job. Raises KennelError for one that this machine does not have."""
-    if on is not Place.AWS and (spot or isolated):
-        raise KennelError(f"{'--spot' if spot else '--isolated'} is for jobs on AWS; add --on aws, or leave it out")
-    return JobOptions(spot=spot, isolated=isolated)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
         CheckpointConfigTypeDef,
         CreateEndpointConfigInputTypeDef,
         CreateEndpointInputTypeDef,
+        CreateHyperParameterTuningJobRequestTypeDef,
         CreateModelInputTypeDef,
         CreateTrainingJobRequestTypeDef,
+        HyperParameterTrainingJobDefinitionTypeDef,
+        HyperParameterTuningJobConfigTypeDef,
         OutputDataConfigTypeDef,
         ResourceConfigTypeDef,
         StoppingConditionTypeDef,
@@ -96,6 +99,40 @@ def training_job(
         "HyperParameters": dict(hyperparameters),
         **job_members(name, channels, settings, options),  # type: ignore[typeddict-item]  # it might hold more
     }
+    if settings.tags:
+        request["Tags"] = tag_list(settings)
+    return request
+
+
+def tuning_job(
+    name: str,
+    config: HyperParameterTuningJobConfigTypeDef,
+    channels: Mapping[str, str],
+    static: Mapping[str, str],
+    settings: Settings,
+    options: JobOptions = PLAIN,
+    parents: Sequence[str] = (),
+) -> CreateHyperParameterTuningJobRequestTypeDef:
+    """Return a CreateHyperParameterTuningJob request; `parents` are finished searches to begin from."""
+    definition: HyperParameterTrainingJobDefinitionTypeDef = {
+        "StaticHyperParameters": dict(static),
+        "AlgorithmSpecification": {
+            "TrainingImage": settings.image,
+            "TrainingInputMode": "File",
+            "MetricDefinitions": metric_definitions(),
+        },
+        **job_members(name, channels, settings, options),  # type: ignore[typeddict-item]  # it might hold more
+    }
+    request: CreateHyperParameterTuningJobRequestTypeDef = {
+        "HyperParameterTuningJobName": name,
+        "HyperParameterTuningJobConfig": config,
+        "TrainingJobDefinition": definition,
+    }
+    if parents:
+        request["WarmStartConfig"] = {
+            "ParentHyperParameterTuningJobs": [{"HyperParameterTuningJobName": parent} for parent in parents],
+            "WarmStartType": "TransferLearning",  # the ranges and the data may be others (contract B10)
+        }
     if settings.tags:
         request["Tags"] = tag_list(settings)
     return request

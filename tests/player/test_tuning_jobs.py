@@ -448,7 +448,7 @@ def test_trials_share_one_pass_also_when_they_start_at_the_same_moment(sagemaker
     sagemaker.create_hyper_parameter_tuning_job(**heads())
     assert finish()["HyperParameterTuningJobStatus"] == "Completed"
     lines = "".join(log(sagemaker, t) for t in trials(sagemaker))
-    for work in ("step=decode; split=train", "step=features (original)", "step=features (flip)", "step=test"):
+    for work in ("step=decode; split=train", "step=features (original)", "step=features (mirrored)", "step=test"):
         assert lines.count(f"progress {work}") == 1, work
 
 

@@ -1,10 +1,12 @@
 """AWS as a place where jobs run: boto3's SageMaker client, S3, and CloudWatch Logs."""
 
 import os
+import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 from rich.console import Console
@@ -69,6 +71,13 @@ class AwsPlatform:
     def read_log(self, job: str, position: Mapping[str, str] | None, ended: bool) -> tuple[list[str], dict[str, str]]:
         """Return the lines that came to CloudWatch Logs after `position`; every line there is whole."""
         return cloudwatch.read_log(self._logs, job, position or {})
+
+    def fetch(self, uri: str) -> Path:
+        """Download an artifact into a temporary file."""
+        parts = urlsplit(uri)
+        with aws_errors("s3"), tempfile.NamedTemporaryFile(delete=False) as file:
+            self._s3.download_fileobj(parts.netloc, parts.path.lstrip("/"), file)
+        return Path(file.name)
 
     def locate(self, uri: str) -> str:
         """Return the URI itself."""

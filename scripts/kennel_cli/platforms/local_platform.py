@@ -5,6 +5,7 @@ from pathlib import Path
 from kennel.errors import DataError
 from kennel_cli.platforms.choice import DOCKER, LOCAL
 from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.platforms.logs import new_lines
 from kennel_cli.platforms.means import require_means
 from kennel_cli.platforms.platform import S3
 from kennel_cli.settings import LOCAL as LOCAL_SETTINGS
@@ -46,14 +47,11 @@ class LocalPlatform:
 
     def read_log(self, job: str, position: int | None, ended: bool) -> tuple[list[str], int]:
         """Return the lines after `position`, a count of bytes; none while there is no log."""
-        log, position = self.sagemaker.training_log(job), position or 0
-        if not log.exists():
-            return [], position
-        with log.open("rb") as file:
-            file.seek(position)
-            data = file.read()
-        end = len(data) if ended else data.rfind(b"\n") + 1
-        return data[:end].decode("utf-8", "replace").splitlines(), position + end
+        return new_lines(self.sagemaker.training_log(job), position or 0, unfinished=ended)
+
+    def fetch(self, uri: str) -> Path:
+        """Return the artifact itself."""
+        return self.sagemaker.store.path(uri)
 
     def locate(self, uri: str) -> str:
         """Return the path of an artifact."""

@@ -1,5 +1,6 @@
 """What the commands ask of a place where jobs run: this machine, or AWS."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 from kennel_cli.settings import Settings
@@ -45,6 +46,10 @@ class Platform(Protocol):
 
         The first position is None. A last line without its end is returned only when the job has `ended`.
         """
+        ...
+
+    def fetch(self, uri: str) -> Path:
+        """Return a file of this machine with the content of an artifact."""
         ...
 
     def locate(self, uri: str) -> str:
