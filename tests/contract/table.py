@@ -17,6 +17,7 @@ ROWS = [
     *(f"A5.{n}" for n in range(1, 13)),
     *(f"A6.{n}" for n in range(1, 11)),
     *(f"A7.{n}" for n in ("1", "2", "2b", "3", "4")),
+    *(f"B{n}" for n in range(1, 14)),
     *(f"C1.{n}" for n in range(1, 15)),
     *(f"C2.{n}" for n in range(1, 12)),
 ]
@@ -41,6 +42,8 @@ NOT_HERE = {
     "A7.2": "a matter of channel names in the SDK's own script",
     "A7.2b": "the SDK's driver script is not played here",
     "A7.3": "the SDK's own faults",
+    "B6": "only one host trains yet",
+    "B13": "there are no checkpoints yet, so no trial can resume another's",
     "C1.13": "there is no `/metrics` yet",
     "C1.14": "no container work",
     "C2.2": "TorchServe's variables mean nothing here",
@@ -53,7 +56,7 @@ NOT_HERE = {
 HEAD = """# SageMaker's contract, row by row
 
 Which test shows which row, with the real programs: as processes of this machine, in containers of the image, or both.
-Rows are those of the contract's sections on training (A) and on hosting (C1, C2); tests in `aws` show what a request
+Rows are those of the contract's sections on training (A), tuning (B) and hosting (C1, C2); tests in `aws` show what a request
 for AWS says. Made by `python -m tests.contract.table`; a test sees to it that it is not stale.
 
 | row | where | tests, or why there is none |
@@ -67,9 +70,11 @@ def find_tests() -> dict[str, list[tuple[str, str]]]:
     for file in sorted(TESTS.rglob("test_*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                name = f"`{file.relative_to(TESTS)}::{node.name}`"
                 for letter, section, number in re.findall(r"_([ac])(\d)_(\d+b?)(?=_|$)", node.name):
-                    name = f"`{file.relative_to(TESTS)}::{node.name}`"
                     found[f"{letter.upper()}{section}.{number}"].append((name, _where(file, node)))
+                for number in re.findall(r"_b(\d+)(?=_|$)", node.name):
+                    found[f"B{number}"].append((name, _where(file, node)))
     return found
 
 
