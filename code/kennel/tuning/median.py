@@ -13,8 +13,10 @@ def is_hopeless(curve: Sequence[float], others: Sequence[Sequence[float]], maxim
     (contract B7), the last value is compared with the median of the others' running averages up to the same epoch.
     """
     epoch = len(curve)
+    if epoch == 0:
+        return False
     averages = [statistics.fmean(other[:epoch]) for other in others if len(other) >= epoch]
-    if not curve or len(averages) < MIN_OTHERS:
+    if len(averages) < MIN_OTHERS:
         return False
     median = statistics.median(averages)
     return curve[-1] < median if maximize else curve[-1] > median

@@ -28,6 +28,11 @@ class Trial:
     curve: Sequence[float] = ()  # the objective after each epoch
     reason: str = ""  # why it failed
 
+    @property
+    def is_rated(self) -> bool:
+        """Whether it has an objective that can be compared with others: it has ended, and has not failed."""
+        return self.objective is not None and self.status in ("Completed", "Stopped")
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -49,9 +54,7 @@ class Summary:
     def best(self) -> Trial | None:
         """The trial with the best objective, the earliest among equals; None when no trial has one."""
         sign = 1 if self.maximize else -1
-        rated = [
-            trial for trial in self.trials if trial.objective is not None and trial.status in ("Completed", "Stopped")
-        ]
+        rated = [trial for trial in self.trials if trial.is_rated]
         return max(rated, key=lambda trial: (sign * (trial.objective or 0.0), -trial.number), default=None)
 
     def to_json(self) -> dict[str, Any]:
@@ -102,11 +105,13 @@ def markdown(summary: Summary) -> str:
     if best:
         values = ", ".join(f"{name}={value}" for name, value in best.hyperparameters.items())
         lines += [f"Best: trial {best.number}, {summary.metric} {best.objective:.4f}, with {values}.", ""]
-    lines += ["| " + " | ".join(columns(summary)) + " |", "|---" * len(columns(summary)) + "|"]
-    lines += [
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row(summary, trial)) + " |" for trial in ranked(summary)
-    ]
+    head = columns(summary)
+    lines += [_line(head), "|---" * len(head) + "|", *(_line(row(summary, trial)) for trial in ranked(summary))]
     return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def columns(summary: Summary) -> list[str]:
@@ -123,9 +128,9 @@ def row(summary: Summary, trial: Trial) -> list[str]:
 
 
 def ranked(summary: Summary) -> list[Trial]:
-    """Return the trials, the best first and those without an objective last."""
+    """Return the trials, the best first, and last those that failed or have no objective yet."""
     sign = -1 if summary.maximize else 1
-    return sorted(summary.trials, key=lambda t: (t.objective is None, sign * (t.objective or 0.0), t.number))
+    return sorted(summary.trials, key=lambda t: (not t.is_rated, sign * (t.objective or 0.0), t.number))
 
 
 def read_best(folder: Path) -> dict[str, str]:
@@ -133,10 +138,10 @@ def read_best(folder: Path) -> dict[str, str]:
     file = folder / JSON
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        best = found["best"]
+        best, name, status = found["best"], found["name"], found["status"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SearchError(f"{file} is no summary of a search: {error}") from error
     if not best:
-        raise SearchError(f"the search {found['name']} is {found['status']} and has no best trial yet")
+        raise SearchError(f"the search {name} is {status} and has no best trial yet")
     values: dict[str, str] = best["hyperparameters"]
     return values

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kennel.errors import SearchError
-from kennel.tuning.space import Parameter, max_resource, parse_ranges
+from kennel.tuning.space import Parameter, parse_ranges, resources
 from kennel_cli.platforms.validation import client_error, validate
 
 OPERATION = "CreateHyperParameterTuningJob"
@@ -62,6 +62,8 @@ def _objective_problems(config: Mapping[str, Any], definition: Mapping[str, Any]
     if wanted not in defined:
         known = ", ".join(defined) or "none"
         yield f"the objective metric {wanted} is not among the MetricDefinitions, which yield: {known}"
+    for name in sorted({name for name in defined if defined.count(name) > 1}):
+        yield f"MetricDefinitions define {name} {defined.count(name)} times; define it once"
 
 
 def _space_problems(parameters: tuple[Parameter, ...], static: Mapping[str, str]) -> Iterator[str]:
@@ -99,12 +101,11 @@ def _strategy_problems(
         if config.get("TrainingJobEarlyStoppingType", "Off") != "Off":
             yield "TrainingJobEarlyStoppingType is Auto; Hyperband stops trials by itself, set it to Off"
         try:
-            max_resource(config, static)
+            resources(config, static)
         except SearchError as error:
             yield str(error)
-        given = config.get("StrategyConfig", {}).get("HyperbandStrategyConfig", {})
-        if given.get("MinResource", 1) > given.get("MaxResource", math.inf):
-            yield f"MinResource {given['MinResource']} is above MaxResource {given['MaxResource']}"
+    elif "StrategyConfig" in config:
+        yield f"StrategyConfig is Hyperband's, and the strategy is {strategy}; leave it out"
 
 
 def _grid_problems(parameters: tuple[Parameter, ...], jobs: int | None) -> Iterator[str]:
