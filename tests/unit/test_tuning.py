@@ -238,6 +238,11 @@ def test_a_grid_tries_every_combination_once_and_the_defaults_first_b1():
     assert search.propose() is None
 
 
+def test_a_grid_of_numbers_is_refused_b1():
+    with pytest.raises(SearchError, match="Grid tries every combination of values; epochs, learning_rate has a range"):
+        new_search("Grid")
+
+
 def test_a_bayesian_search_learns_from_what_it_is_told_b1():
     search = new_search(ranges=continuous("x", "0", "1", ScalingType="Linear"), goal="Minimize", jobs=40, RandomSeed=3)
     found = []
@@ -259,6 +264,14 @@ def test_a_seed_makes_the_draws_the_same_again_and_another_seed_others_b11(strat
 
     assert draws(7) == draws(7)
     assert not any(values in draws(8) for values in draws(7)[1:])
+
+
+def test_what_the_first_trial_draws_beside_its_defaults_is_not_drawn_again():
+    numbers = continuous("x", "0", "1")["ContinuousParameterRanges"] + continuous()["ContinuousParameterRanges"]
+    search = new_search("Random", ranges={"ContinuousParameterRanges": numbers}, RandomSeed=7)
+    first, second = draw(search, 2)
+    assert first.values["learning_rate"] == DEFAULTS["learning_rate"]
+    assert first.values["x"] != second.values["x"]
 
 
 def test_without_a_seed_the_draws_differ():

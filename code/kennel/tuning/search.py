@@ -14,6 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from kennel.errors import SearchError
 from kennel.tuning.space import Parameter, parse_ranges, resources
 
 REDUCTION = 3  # Hyperband lets the best third of the trials go on from one rung to the next
@@ -71,9 +72,10 @@ class Search:
 
     def propose(self) -> Proposal | None:
         """Return what to try next; None when a grid is exhausted."""
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        trials = self._study.get_trials(deepcopy=False)
+        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
         if not waiting:
-            proposed = len(self._study.get_trials(deepcopy=False)) - self._offset
+            proposed = len(trials) - self._offset
             if self._grid is not None and proposed >= len(self._grid):
                 return None
             fixed = self._grid[proposed] if self._grid is not None else self._defaults if proposed == 0 else {}
@@ -81,7 +83,7 @@ class Search:
                 self._study.enqueue_trial(
                     {name: self._parameters[name].coordinate(value) for name, value in fixed.items()}
                 )
-        self._study.sampler = self._sampler(len(self._study.get_trials(deepcopy=False)))
+        self._study.sampler = self._sampler(waiting[0] if waiting else len(trials))
         trial = self._study.ask(self._distributions)
         return self._proposal(trial.number, trial.params)
 
@@ -177,8 +179,13 @@ class Search:
 
 
 def grid(parameters: Sequence[Parameter], defaults: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return all combinations of the values; the one nearest to the defaults comes first."""
+    """Return all combinations of the values; the one nearest to the defaults comes first.
+
+    Raises SearchError when a parameter has a range instead of values (contract B1).
+    """
     names = [parameter.name for parameter in parameters]
+    if ranged := [parameter.name for parameter in parameters if not parameter.values]:
+        raise SearchError(f"Grid tries every combination of values; {', '.join(ranged)} has a range instead of values")
     # the sort is stable, so that a default comes first and the others keep their order
     ordered = [sorted(p.values, key=lambda value, p=p: value != defaults.get(p.name)) for p in parameters]  # type: ignore[misc]
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*ordered)]

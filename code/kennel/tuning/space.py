@@ -46,7 +46,7 @@ class Parameter:
         if self.kind == "Categorical":
             return text
         if self.kind == "Integer":
-            return int(text)
+            return round(float(text))
         return 1 - float(text) if self.scaling == "ReverseLogarithmic" else float(text)
 
     def at(self, coordinate: Any) -> str:
