@@ -10,8 +10,9 @@ import pytest
 from kennel.engines import TorchEngine
 from kennel.images.preprocess import Preprocessing
 from kennel.model.artifact import load_artifact
-from kennel_cli.local_jobs import delete_endpoint, start_endpoint, start_training, wait_until_in_service
-from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.endpoints import delete_endpoint, start_endpoint, wait_until_in_service
+from kennel_cli.jobs import start_training
+from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 
 SEEDS = ("0", "1", "2")
@@ -23,11 +24,11 @@ def dogs(test_data, tmp_path_factory):
     patch = pytest.MonkeyPatch()
     home = tmp_path_factory.mktemp("dogs")
     patch.setenv("KENNEL_HOME", str(home))
-    sagemaker, weights = LocalSageMaker(home), str(test_data / "mobilenet_v2_imagenet.pth")
-    jobs = []
+    platform, weights = LocalPlatform(home), str(test_data / "mobilenet_v2_imagenet.pth")
+    sagemaker, jobs = platform.sagemaker, []
     for seed in SEEDS:
         hyperparameters = {"backbone": "mobilenet_v2", "seed": seed}
-        job = start_training(sagemaker, test_data / "dogs10", weights, hyperparameters, f"dogs-{seed}")
+        job = start_training(platform, str(test_data / "dogs10"), weights, hyperparameters, f"dogs-{seed}")
         sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=job)
         jobs.append(sagemaker.describe_training_job(TrainingJobName=job))
     yield sagemaker, jobs

@@ -3,14 +3,15 @@
 import contextlib
 import functools
 import inspect
+import json
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from botocore.exceptions import ClientError, ParamValidationError, WaiterError
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
@@ -18,27 +19,33 @@ from rich.table import Table
 import kennel
 from kennel.errors import KennelError
 from kennel.hyperparameters import DECLARATIONS
-from kennel_cli import dataset, local_jobs, registry
+from kennel.tuning.summary import read_best
+from kennel_cli import dataset, endpoints, registry
 from kennel_cli.demo import run_demo
-from kennel_cli.follow import follow_training
-from kennel_cli.platforms import choice
+from kennel_cli.follow import print_end, show_to_end
+from kennel_cli.jobs import job_inputs, start_training, training_request
+from kennel_cli.places import (
+    DryRun,
+    Isolated,
+    Machine,
+    OfPlace,
+    On,
+    Place,
+    Spot,
+    console,
+    job_options,
+    platform_of,
+)
+from kennel_cli.platforms.account import aws_sentence
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
 from kennel_cli.settings import LOCAL, kennel_home
 from kennel_cli.smoke import run_smoke
+from kennel_cli.tune.command import is_search, stop_search, summary_folder, tune
 
+JOBS_OF_AWS = 20  # jobs of an account that are listed; each is asked for its metrics
 
-class Place(StrEnum):
-    """Where a new job or endpoint runs."""
-
-    LOCAL = choice.LOCAL
-    DOCKER = choice.DOCKER
-
-
-On = Annotated[Place, typer.Option("--on", help="as processes of this machine, or in containers of the image")]
-
-console = Console()
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -54,9 +61,9 @@ def main() -> None:
     except KennelError as error:
         _leave(str(error))
     except ClientError as error:
-        _leave(error.response["Error"]["Message"])
-    except (ParamValidationError, WaiterError) as error:
-        _leave(str(error))
+        _leave(aws_sentence(error) or error.response["Error"]["Message"])
+    except (BotoCoreError, Boto3Error) as error:
+        _leave(aws_sentence(error) or str(error))
     except OSError as error:
         _leave(f"{error.filename or 'the machine'}: {error.strerror or error}")
 
@@ -101,49 +108,62 @@ def options(
 @_with_hyperparameters
 def train(
     *,
-    data: Annotated[Path, typer.Option(help="folder with train/, valid/ and test/, one folder a class in each")],
+    data: Annotated[
+        str, typer.Option(help="folder with train/, valid/ and test/, one folder a class in each; or its s3:// URI")
+    ],
     weights: Annotated[
-        str | None, typer.Option(help="state dict of the backbone (.pth, .safetensors), or none to train from scratch")
+        str | None,
+        typer.Option(
+            help="state dict of the backbone (.pth, .safetensors) or its s3:// URI, or none to train from scratch"
+        ),
+    ] = None,
+    from_tuning: Annotated[
+        str | None, typer.Option(help="a finished search: start from the hyperparameters of its best trial")
     ] = None,
     name: Annotated[str | None, typer.Option(help="name of the job; made from backbone and time unless given")] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="return at once; see `kennel jobs` and `kennel logs`")
     ] = False,
+    dry_run: DryRun = False,
+    spot: Spot = False,
+    isolated: Isolated = False,
     on: On = Place.LOCAL,
     hyperparameters: dict[str, str],
 ) -> None:
     """Train a classifier and follow the job to its end."""
-    sagemaker = LocalSageMaker(kennel_home(), on)
-    job = local_jobs.start_training(sagemaker, data, weights, hyperparameters, name)
-    console.print(f"job {job}")
-    if detach:
+    platform, asked = platform_of(on), job_options(on, spot, isolated)
+    if from_tuning:
+        hyperparameters = {**read_best(summary_folder(from_tuning)), **hyperparameters}
+        weights = weights or ("none" if hyperparameters.get("weights") == "none" else None)
+    if dry_run:
+        inputs = job_inputs(platform, data, weights, hyperparameters)
+        print(json.dumps(training_request(platform, inputs, name, asked), indent=2))
         return
-    try:
-        description = follow_training(sagemaker, job, console)
-    except KeyboardInterrupt:
-        console.print(f"\nthe job goes on; `kennel logs -f {job}` follows it again, `kennel stop {job}` ends it")
-        raise typer.Exit(130) from None
-    _print_end(sagemaker, description)
+    job = start_training(platform, data, weights, hyperparameters, name, asked)
+    console.print(f"job {job}")
+    if not detach:
+        show_to_end(platform, job, console)
+
+
+app.command()(tune)
 
 
 @app.command()
-def jobs() -> None:
-    """List the training jobs and the endpoints on this machine."""
-    sagemaker = LocalSageMaker(kennel_home())
+def jobs(on: OfPlace = Place.LOCAL) -> None:
+    """List the training jobs and the endpoints on this machine, or the newest training jobs on AWS."""
+    sagemaker = platform_of(on).sagemaker
     table = Table("job", "status", "started", "seconds", "test accuracy")
-    for summary in sagemaker.list_training_jobs()["TrainingJobSummaries"]:
+    limit = {"MaxResults": JOBS_OF_AWS} if on is Place.AWS else {}
+    for summary in sagemaker.list_training_jobs(**limit)["TrainingJobSummaries"]:
         d = sagemaker.describe_training_job(TrainingJobName=summary["TrainingJobName"])
         metrics = {metric["MetricName"]: f"{metric['Value']:.4f}" for metric in d.get("FinalMetricDataList", [])}
         started = d["CreationTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
         seconds = str(d.get("TrainingTimeInSeconds", ""))
         table.add_row(d["TrainingJobName"], d["TrainingJobStatus"], started, seconds, metrics.get("test_accuracy", ""))
     console.print(table if table.row_count else "no training jobs yet; start one with `kennel train --data DIR`")
-    endpoints = Table("endpoint", "status", "address")
-    for endpoint in sagemaker.list_endpoints()["Endpoints"]:
-        name, status = endpoint["EndpointName"], endpoint["EndpointStatus"]
-        endpoints.add_row(name, status, sagemaker.endpoint_url(name) if status == "InService" else "")
-    if endpoints.row_count:
-        console.print(endpoints)
+    _list_searches(sagemaker, limit)
+    if on is not Place.AWS:
+        _list_endpoints(sagemaker)
 
 
 @app.command()
@@ -151,39 +171,61 @@ def logs(
     name: Annotated[str, typer.Argument(help="a training job or an endpoint")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the training job ends")] = False,
     endpoint: Annotated[bool, typer.Option("--endpoint", help="the endpoint, where a job has the same name")] = False,
+    on: OfPlace = Place.LOCAL,
 ) -> None:
     """Print the log of a training job or an endpoint."""
-    sagemaker = LocalSageMaker(kennel_home())
+    platform = platform_of(on)
     if follow:
-        _print_end(sagemaker, follow_training(sagemaker, name, console))
-        return
-    logs = [log for log in (sagemaker.training_log(name), sagemaker.endpoint_log(name)) if log.exists()]
-    if not logs:
-        raise local_jobs.NoSuchModel(f"there is no job or endpoint {name} with a log; see `kennel jobs`")
-    sys.stdout.write(logs[-1 if endpoint else 0].read_text(encoding="utf-8", errors="replace"))
+        show_to_end(platform, name, console)
+    elif on is Place.AWS:
+        lines, _ = platform.read_log(name, None, ended=True)
+        if not lines:
+            raise KennelError(f"there is no job {name} with a log on AWS; see `kennel jobs --on aws`")
+        print("\n".join(lines))
+    else:
+        sys.stdout.write(_local_log(platform.sagemaker, name, endpoint))
 
 
 @app.command()
-def stop(name: Annotated[str, typer.Argument(help="a running training job")]) -> None:
-    """Stop a training job; the best model so far is kept."""
-    sagemaker = LocalSageMaker(kennel_home())
-    sagemaker.stop_training_job(TrainingJobName=name)
+def stop(
+    name: Annotated[str, typer.Argument(help="a running training job or search")],
+    on: OfPlace = Place.LOCAL,
+) -> None:
+    """Stop a training job, of which the best model so far is kept, or a search with all its jobs."""
+    platform = platform_of(on)
+    if is_search(platform, name):
+        stop_search(platform, name)
+        return
+    platform.sagemaker.stop_training_job(TrainingJobName=name)
     with contextlib.suppress(WaiterError):  # the job has failed before it could be stopped; its description says why
-        sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=name)
-    _print_end(sagemaker, sagemaker.describe_training_job(TrainingJobName=name))
+        waiter = platform.sagemaker.get_waiter("training_job_completed_or_stopped")
+        waiter.wait(TrainingJobName=name, WaiterConfig={"Delay": platform.poll, "MaxAttempts": 10**6})
+    print_end(platform, platform.sagemaker.describe_training_job(TrainingJobName=name), console)
 
 
 @app.command()
 def deploy(
     model: Annotated[str, typer.Option(help="a finished training job, or a model folder (with a kennel.json)")],
     name: Annotated[str | None, typer.Option(help="name of the endpoint; the job's unless given")] = None,
-    on: On = Place.LOCAL,
+    update: Annotated[
+        bool, typer.Option("--update", help="replace the model of a running endpoint, the only one unless named")
+    ] = False,
+    on: Annotated[
+        Machine | None, typer.Option("--on", help="processes of this machine unless given, or containers of the image")
+    ] = None,
 ) -> None:
     """Start an endpoint that serves a model, and wait until it answers."""
-    sagemaker = LocalSageMaker(kennel_home(), on)
-    endpoint = local_jobs.start_endpoint(sagemaker, model, name)
-    with console.status(f"starting {endpoint}"):
-        local_jobs.wait_until_in_service(sagemaker, endpoint)
+    sagemaker = LocalSageMaker(kennel_home(), on or Machine.LOCAL)
+    if update and on:
+        raise KennelError(f"--on {on} is for a new endpoint; one that is updated stays where it runs, so leave it out")
+    if update:
+        endpoint = name or _only_endpoint(sagemaker, "--name")
+        with console.status(f"updating {endpoint}"):
+            endpoints.update_endpoint(sagemaker, model, endpoint)
+    else:
+        endpoint = endpoints.start_endpoint(sagemaker, model, name)
+        with console.status(f"starting {endpoint}"):
+            endpoints.wait_until_in_service(sagemaker, endpoint)
     console.print(f"endpoint {endpoint} is in service at {sagemaker.endpoint_url(endpoint)}", soft_wrap=True)
     console.print(f"ask it with: kennel invoke --endpoint {endpoint} PICTURE", soft_wrap=True)
 
@@ -215,7 +257,7 @@ def delete(
     sagemaker.describe_endpoint(EndpointName=name)
     if not yes:
         typer.confirm(f"Delete the endpoint {name}, its configuration and its model entry?", abort=True)
-    local_jobs.delete_endpoint(sagemaker, name)
+    endpoints.delete_endpoint(sagemaker, name)
     console.print(f"endpoint {name} is deleted")
 
 
@@ -265,27 +307,40 @@ def push(
     print(registry.push(LOCAL.image, repository, region, source, say))
 
 
-def _only_endpoint(sagemaker: LocalSageMaker) -> str:
-    names = local_jobs.endpoint_names(sagemaker, "InService")
+def _only_endpoint(sagemaker: LocalSageMaker, option: str = "--endpoint") -> str:
+    names = endpoints.endpoint_names(sagemaker, "InService")
     if len(names) == 1:
         return names[0]
     if not names:
         raise KennelError("no endpoint is in service; start one with `kennel deploy --model JOB`")
-    raise KennelError(f"{len(names)} endpoints are in service, choose one with --endpoint: {', '.join(names)}")
+    raise KennelError(f"{len(names)} endpoints are in service, choose one with {option}: {', '.join(names)}")
 
 
-def _print_end(sagemaker: LocalSageMaker, description: dict[str, Any]) -> None:
-    """Say how a job ended and where its model lies; leave with 1 when it failed."""
-    job, status = description["TrainingJobName"], description["TrainingJobStatus"]
-    if status == "Failed":
-        raise KennelError(f"the job {job} failed: {description.get('FailureReason', '')}")
-    console.print(f"job {job} is {status} after {description['TrainingTimeInSeconds']} s", soft_wrap=True)
-    if reason := description.get("FailureReason"):
-        console.print(reason, markup=False, soft_wrap=True)
-    if "ModelArtifacts" in description:
-        file = sagemaker.store.path(description["ModelArtifacts"]["S3ModelArtifacts"])
-        console.print(f"the model:     {file}", soft_wrap=True)
-        console.print(f"serve it with: kennel deploy --model {job}", soft_wrap=True)
+def _list_searches(sagemaker: Any, limit: dict[str, int]) -> None:
+    table = Table("search", "status", "strategy", "started", "trials")
+    for search in sagemaker.list_hyper_parameter_tuning_jobs(**limit)["HyperParameterTuningJobSummaries"]:
+        started = search["CreationTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        name, status = search["HyperParameterTuningJobName"], search["HyperParameterTuningJobStatus"]
+        table.add_row(name, status, search["Strategy"], started, str(sum(search["TrainingJobStatusCounters"].values())))
+    if table.row_count:
+        console.print(table)
+
+
+def _list_endpoints(sagemaker: LocalSageMaker) -> None:
+    table = Table("endpoint", "status", "address")
+    for endpoint in sagemaker.list_endpoints()["Endpoints"]:
+        name, status = endpoint["EndpointName"], endpoint["EndpointStatus"]
+        table.add_row(name, status, sagemaker.endpoint_url(name) if status == "InService" else "")
+    if table.row_count:
+        console.print(table)
+
+
+def _local_log(sagemaker: LocalSageMaker, name: str, endpoint: bool) -> str:
+    """Return the log of a job, or of an endpoint where there is no such job or `endpoint` says so."""
+    logs = [log for log in (sagemaker.training_log(name), sagemaker.endpoint_log(name)) if log.exists()]
+    if not logs:
+        raise endpoints.NoSuchModel(f"there is no job or endpoint {name} with a log; see `kennel jobs`")
+    return logs[-1 if endpoint else 0].read_text(encoding="utf-8", errors="replace")
 
 
 if __name__ == "__main__":

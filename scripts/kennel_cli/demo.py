@@ -9,15 +9,11 @@ from rich.table import Table
 
 from kennel.errors import KennelError
 from kennel.images.index import index_images
+from kennel_cli.endpoints import delete_endpoint, start_endpoint, wait_until_in_service
 from kennel_cli.follow import follow_training
-from kennel_cli.local_jobs import (
-    delete_endpoint,
-    require_image_packages,
-    start_endpoint,
-    start_training,
-    wait_until_in_service,
-)
-from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.jobs import start_training
+from kennel_cli.platforms.local_platform import LocalPlatform
+from kennel_cli.platforms.means import require_image_packages
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
 
@@ -47,14 +43,15 @@ def run_demo(home: Path, data: Path | None, weights: str | None, backbone: str |
     console.print(f"{data}", soft_wrap=True)
 
     console.rule("2. a training job")
-    sagemaker = LocalSageMaker(home)
-    job = start_training(sagemaker, data, weights, hyperparameters, None)
-    description = follow_training(sagemaker, job, console)
+    platform = LocalPlatform(home)
+    job = start_training(platform, str(data), weights, hyperparameters)
+    description = follow_training(platform, job, console)
     if description["TrainingJobStatus"] != "Completed":
         raise DemoFailed(f"the job {job} is {description['TrainingJobStatus']}: {description.get('FailureReason')}")
     metrics = {metric["MetricName"]: metric["Value"] for metric in description["FinalMetricDataList"]}
 
     console.rule("3. an endpoint")
+    sagemaker = platform.sagemaker
     endpoint = start_endpoint(sagemaker, job, None)
     try:
         wait_until_in_service(sagemaker, endpoint)
@@ -64,7 +61,7 @@ def run_demo(home: Path, data: Path | None, weights: str | None, backbone: str |
         delete_endpoint(sagemaker, endpoint)
 
     console.rule("done")
-    artifact = sagemaker.store.path(description["ModelArtifacts"]["S3ModelArtifacts"])
+    artifact = platform.locate(description["ModelArtifacts"]["S3ModelArtifacts"])
     console.print(f"test accuracy {metrics['test_accuracy']:.4f}")
     console.print(f"the model:     {artifact}", soft_wrap=True)
     console.print(f"serve it with: kennel deploy --model {job}", soft_wrap=True)

@@ -1,34 +1,71 @@
-"""Show a training job as it runs: its log, with a bar on a terminal where the log reports progress."""
+"""Show a training job as it runs, with a bar on a terminal where its log reports progress, and how it ended."""
 
 import re
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from kennel.errors import KennelError
 from kennel.hyperparameters import DECLARATIONS
-from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.platforms.account import AwsError, aws_errors
+from kennel_cli.platforms.platform import Platform
 
 RUNNING = ("InProgress", "Stopping")
 _PROGRESS = re.compile(r"^progress step=(.+); split=(.+); done=(\d+); total=(\d+);$")
 _EPOCH = re.compile(r"^epoch=(\d+) ")
-_POLL = 0.2  # seconds between two looks at the log
 
 
-def follow_training(sagemaker: LocalSageMaker, name: str, console: Console) -> dict[str, Any]:
+class JobFailed(KennelError):
+    """A training job has failed; the message is its own reason."""
+
+
+def follow_training(platform: Platform, name: str, console: Console) -> dict[str, Any]:
     """Print the job's log until the job ends, and return its last description."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        request = sagemaker.describe_training_job(TrainingJobName=name)
+        request = platform.sagemaker.describe_training_job(TrainingJobName=name)
         epochs = request.get("HyperParameters", {}).get("epochs", "")
         total = int(epochs) if epochs.isdecimal() else DECLARATIONS["epochs"].default
         screen = _Screen(progress, console, total)
-        for line in _lines(sagemaker, name):
+        for line in _lines(platform, name):
             screen.show(line)
-    return sagemaker.describe_training_job(TrainingJobName=name)
+    description: dict[str, Any] = platform.sagemaker.describe_training_job(TrainingJobName=name)
+    return description
+
+
+def show_to_end(platform: Platform, name: str, console: Console) -> None:
+    """Follow a job and say how it ended. Raises JobFailed, or typer.Exit on Ctrl-C, which leaves the job alone."""
+    there = f"{name}{platform.option}"
+    commands = f"`kennel logs -f {there}` follows it again, `kennel stop {there}` ends it"
+    try:
+        with aws_errors("sagemaker"):
+            description = follow_training(platform, name, console)
+    except KeyboardInterrupt:
+        console.print(f"\nthe job goes on; {commands}", highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    except AwsError as error:
+        raise AwsError(f"{error}; the job goes on; {commands}") from error
+    print_end(platform, description, console)
+
+
+def print_end(platform: Platform, description: Mapping[str, Any], console: Console) -> None:
+    """Say how a job ended and where its model lies. Raises JobFailed with the job's own reason."""
+    job, status = description["TrainingJobName"], description["TrainingJobStatus"]
+    if status == "Failed":
+        raise JobFailed(f"the job {job} failed: {description.get('FailureReason', '')}")
+    seconds = description.get("TrainingTimeInSeconds", 0)  # missing when it was stopped before it began
+    console.print(f"job {job} is {status} after {seconds} s", soft_wrap=True)
+    if reason := description.get("FailureReason"):
+        console.print(reason, markup=False, soft_wrap=True)
+    if "ModelArtifacts" in description:
+        file = platform.locate(description["ModelArtifacts"]["S3ModelArtifacts"])
+        console.print(f"the model:     {file}", soft_wrap=True)
+        if not platform.option:  # endpoints are of this machine alone
+            console.print(f"serve it with: kennel deploy --model {job}", soft_wrap=True)
 
 
 class _Screen:
@@ -55,24 +92,16 @@ class _Screen:
         self._progress.update(self._bars[name], completed=done, visible=done < total)
 
 
-def _lines(sagemaker: LocalSageMaker, name: str) -> Iterator[str]:
+def _lines(platform: Platform, name: str) -> Iterator[str]:
     """Yield the lines of the job's log as they are written, until the job has ended."""
-    log, position = sagemaker.training_log(name), 0
+    position, waited = None, False
     while True:
-        running = sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] in RUNNING
-        lines, position = _new_lines(log, position, unfinished=not running)
+        running = platform.sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] in RUNNING
+        if waited and not running:
+            time.sleep(platform.log_delay)
+        lines, position = platform.read_log(name, position, ended=not running)
         yield from lines
         if not running:
             return
-        time.sleep(_POLL)
-
-
-def _new_lines(log: Path, position: int, unfinished: bool) -> tuple[list[str], int]:
-    """Return the complete lines after `position`, with the unfinished last one if so asked, and the next position."""
-    if not log.exists():
-        return [], position
-    with log.open("rb") as file:
-        file.seek(position)
-        data = file.read()
-    end = len(data) if unfinished else data.rfind(b"\n") + 1
-    return data[:end].decode("utf-8", "replace").splitlines(), position + end
+        time.sleep(platform.poll)
+        waited = True

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
-
 import kennel
 from kennel.errors import KennelError
+from kennel_cli.platforms.account import aws_client, aws_errors, aws_session
 from kennel_cli.platforms.docker import require_image, run_docker
 
 KEPT = 20  # images that the lifecycle policy leaves in the repository
@@ -28,7 +26,6 @@ LIFECYCLE = {
     ]
 }
 _REVISION = "org.opencontainers.image.revision"
-_NO_CREDENTIALS = ("UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException")
 
 Say = Callable[[str], None]
 
@@ -50,7 +47,7 @@ def push(image: str, repository: str, region: str | None, source: Path, say: Say
     """Push `image`, made from the commit that is checked out in `source`, and return its URI with its digest.
 
     The repository is created if it is not there. Raises PushError or DockerError for a dirty tree, an image of another
-    commit, no engine, no credentials, or a wrong region.
+    commit, or no engine, and AwsError for no credentials or a wrong region.
     """
     tag = image_tag(source)
     require_image(image)
@@ -85,17 +82,8 @@ def check_revision(image: str, source: Path) -> None:
 
 
 def ecr_client(region: str | None) -> Any:
-    """Return boto3's ECR client. Raises PushError for no region, or one that AWS does not have."""
-    session = boto3.Session(region_name=region)
-    known = {r for p in session.get_available_partitions() for r in session.get_available_regions("ecr", p)}
-    if session.region_name is None:
-        raise PushError("no AWS region is set; set AWS_REGION, or the region of your AWS profile")
-    if session.region_name not in known:
-        raise PushError(f"AWS has no region {session.region_name!r} with ECR; set AWS_REGION to one such as us-east-1")
-    try:
-        return session.client("ecr")
-    except (BotoCoreError, NoRegionError) as error:
-        raise PushError(f"ECR cannot be used: {error}") from error
+    """Return boto3's ECR client. Raises AwsError for no region, or one that AWS does not have."""
+    return aws_client(aws_session(region, "ecr"), "ecr")
 
 
 def ensure_repository(ecr: Any, name: str, say: Say) -> str:
@@ -146,21 +134,9 @@ def push_image(image: str, target: str, login: Login, say: Say) -> str:
 
 
 def _call(operation: Callable[..., Any], **request: Any) -> Any:
-    """Call an operation of ECR, and say in one sentence what is wrong with the account or the network.
-
-    A ClientError that is about the request itself, such as a name that is not there, is left to the caller.
-    """
-    try:
+    """Call an operation of ECR; raise AwsError for what is wrong with the account or the network."""
+    with aws_errors("ecr"):
         return operation(**request)
-    except NoCredentialsError:
-        raise PushError("there are no AWS credentials; set AWS_PROFILE, or log in with `aws sso login`") from None
-    except ClientError as error:
-        if error.response["Error"]["Code"] in _NO_CREDENTIALS:
-            message = error.response["Error"]["Message"]
-            raise PushError(f"AWS does not accept the credentials ({message}); log in again") from error
-        raise
-    except BotoCoreError as error:
-        raise PushError(f"ECR does not answer: {error}") from error
 
 
 def _git(source: Path, *arguments: str) -> str:

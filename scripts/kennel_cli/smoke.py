@@ -8,10 +8,12 @@ import urllib3
 from rich.console import Console
 
 from kennel.errors import KennelError
-from kennel_cli import local_jobs
+from kennel_cli import endpoints
 from kennel_cli.demo import write_digits
+from kennel_cli.jobs import start_training
 from kennel_cli.platforms.choice import DOCKER
 from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.records import last_lines
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
@@ -32,16 +34,17 @@ def run_smoke(console: Console) -> None:
     """Train and serve once with `--on docker`, in a home of its own; a tick a line. Raises SmokeFailed."""
     with tempfile.TemporaryDirectory(prefix="kennel-smoke-") as folder:
         home = Path(folder)
-        sagemaker = LocalSageMaker(home, DOCKER)
+        platform = LocalPlatform(home, DOCKER)
+        sagemaker = platform.sagemaker
         ticks = _Ticks(console)
-        job = _train(sagemaker, write_digits(home / "datasets" / "digits"), ticks)
-        endpoint = local_jobs.start_endpoint(sagemaker, job, None)
+        job = _train(platform, write_digits(home / "datasets" / "digits"), ticks)
+        endpoint = endpoints.start_endpoint(sagemaker, job, None)
         try:
-            local_jobs.wait_until_in_service(sagemaker, endpoint)
+            endpoints.wait_until_in_service(sagemaker, endpoint)
             ticks.add(f"`serve` is in service as {endpoint}")
             _ask(sagemaker, home, endpoint, ticks)
         finally:
-            local_jobs.delete_endpoint(sagemaker, endpoint)
+            endpoints.delete_endpoint(sagemaker, endpoint)
         ticks.add("SIGTERM ended it")
 
 
@@ -58,8 +61,9 @@ class _Ticks:
         self._since = now
 
 
-def _train(sagemaker: LocalSageMaker, data: Path, ticks: _Ticks) -> str:
-    job = local_jobs.start_training(sagemaker, data, "none", HYPERPARAMETERS, None)
+def _train(platform: LocalPlatform, data: Path, ticks: _Ticks) -> str:
+    sagemaker = platform.sagemaker
+    job = start_training(platform, str(data), "none", HYPERPARAMETERS)
     while (description := sagemaker.describe_training_job(TrainingJobName=job))["TrainingJobStatus"] == "InProgress":
         time.sleep(0.1)
     if description["TrainingJobStatus"] != "Completed":

@@ -9,10 +9,10 @@ import bcrypt
 import boto3
 import pytest
 import urllib3
-from moto import mock_aws
 
 import kennel
 from kennel_cli import registry
+from kennel_cli.platforms.account import AwsError
 from kennel_cli.platforms.docker import DockerError
 from kennel_cli.registry import Login, PushError
 from tests.engine import needs_engine
@@ -20,17 +20,6 @@ from tests.engine import needs_engine
 REGION = "eu-west-1"
 TEST_IMAGE = "kennel-test-push"
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json"})
-
-
-@pytest.fixture
-def account(monkeypatch):
-    """An AWS account with nothing in it."""
-    for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    with mock_aws():
-        yield
 
 
 @pytest.fixture
@@ -106,9 +95,9 @@ def test_a_folder_without_a_commit_is_refused(tmp_path):
 
 def test_no_region_and_an_unknown_region_are_said(account, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    with pytest.raises(PushError, match="no AWS region is set; set AWS_REGION"):
+    with pytest.raises(AwsError, match="no AWS region is set; set AWS_REGION"):
         registry.ecr_client(None)
-    with pytest.raises(PushError, match="AWS has no region 'eu-west-9' with ECR"):
+    with pytest.raises(AwsError, match="AWS has no region 'eu-west-9' with ECR"):
         registry.ecr_client("eu-west-9")
 
 
@@ -118,7 +107,7 @@ def test_no_credentials_are_said_in_one_sentence(monkeypatch, tmp_path):
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(PushError, match="there are no AWS credentials; set AWS_PROFILE"):
+    with pytest.raises(AwsError, match="there are no AWS credentials; set AWS_PROFILE"):
         registry.ensure_repository(registry.ecr_client(REGION), "kennel", ignore)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.samples import save_random_model
+
 SMALL = ("--weights", "none", "--backbone", "resnet18", "--image-size", "32", "--epochs", "2", "--batch-size", "8")
 COMMANDS = ("train", "jobs", "logs", "stop", "deploy", "invoke", "delete", "data", "demo")
 
@@ -58,7 +60,7 @@ def test_train_deploy_invoke_and_delete_do_the_whole_way(kennel, colour_images, 
         assert refused.returncode == 1
         assert "not an image of a known format" in refused.stderr
         again = kennel("deploy", "--model", "colours")
-        assert "there is an endpoint colours already" in again.stderr
+        assert "there is an endpoint colours already; replace its model with --update" in again.stderr
         kept = kennel("delete", "colours", input="n\n")
         assert kept.returncode == 1
         assert "InService" in kennel("jobs").stdout
@@ -75,6 +77,34 @@ def test_a_model_folder_is_deployed_as_it_lies(kennel, random_model, colour_imag
         assert kennel("invoke", colour_images / "test" / "red" / "0.png").returncode == 0
     finally:
         assert kennel("delete", "folder", "-y").returncode == 0
+
+
+def test_an_update_replaces_the_model_of_a_running_endpoint(kennel, random_model, colour_images, tmp_path, home):
+    picture = colour_images / "test" / "red" / "0.png"
+    two = save_random_model(tmp_path / "two", classes=2)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "kennel.json").write_text("{}")
+    nobody = kennel("deploy", "--model", two, "--update")
+    assert (nobody.returncode, "no endpoint is in service" in nobody.stderr) == (1, True)
+    assert kennel("deploy", "--model", random_model, "--name", "shown").returncode == 0
+    try:
+        assert "red" in kennel("invoke", picture).stdout
+        moved = kennel("deploy", "--model", two, "--update", "--on", "docker")
+        assert "--on docker is for a new endpoint" in moved.stderr
+
+        updated = kennel("deploy", "--model", two, "--update")  # the only endpoint
+        assert updated.returncode == 0, updated.stderr
+        assert "endpoint shown is in service at http://127.0.0.1:" in updated.stdout
+        answered = kennel("invoke", picture).stdout
+        assert ("green" in answered, "red" in answered) == (True, False)
+
+        failed = kennel("deploy", "--model", tmp_path / "bad", "--update", "--name", "shown")
+        assert failed.returncode == 1
+        assert "serves as before" in failed.stderr
+        assert kennel("invoke", picture).stdout == answered
+    finally:
+        assert kennel("delete", "shown", "-y").returncode == 0
+    assert [file.name for kind in ("models", "endpoint-configs") for file in (home / kind).iterdir()] == []
 
 
 def test_a_detached_job_is_followed_and_stopped_later(kennel, colour_images):
@@ -95,6 +125,7 @@ def test_a_detached_job_is_followed_and_stopped_later(kennel, colour_images):
         (("train", "--data", "/", "--name", "under_score", *SMALL), "Member must satisfy regular expression pattern"),
         (("train", "--data", "/"), "give the weights of resnet50 with --weights FILE"),
         (("deploy", "--model", "nothing"), "nothing is neither a training job here"),
+        (("deploy", "--model", "x", "--update", "--name", "nothing"), "Could not find endpoint"),
         (("logs", "nothing"), "there is no job or endpoint nothing"),
         (("stop", "nothing"), "Requested resource not found"),
         (("delete", "nothing"), "Could not find endpoint"),
@@ -173,18 +204,19 @@ def test_a_user_without_the_images_packages_is_told_how_to_get_them(home, colour
     assert "make setup" in done.stderr
 
 
-def test_progress_lines_are_for_logs_and_bars_for_terminals(sagemaker, request_for, finish):
+def test_progress_lines_are_for_logs_and_bars_for_terminals(sagemaker, request_for, finish, home):
     import io
 
     from rich.console import Console
 
     from kennel_cli.follow import follow_training
+    from kennel_cli.platforms.local_platform import LocalPlatform
 
     sagemaker.create_training_job(**request_for())
     finish()
     plain, terminal = io.StringIO(), io.StringIO()
-    follow_training(sagemaker, "job", Console(file=plain))
-    follow_training(sagemaker, "job", Console(file=terminal, force_terminal=True))
+    follow_training(LocalPlatform(home), "job", Console(file=plain))
+    follow_training(LocalPlatform(home), "job", Console(file=terminal, force_terminal=True))
     assert "progress step=decode; split=train; done=24; total=24;" in plain.getvalue()
     assert "\x1b" not in plain.getvalue()
     assert "progress step=" not in terminal.getvalue()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kennel_cli import requests
 from kennel_cli.platforms.docker import DockerError, DockerRunner
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.requests import training_job
@@ -13,6 +14,7 @@ from kennel_cli.settings import LOCAL
 from tests.contract.box import Box
 from tests.engine import needs_engine, needs_image
 from tests.player.conftest import SMALL_JOB
+from tests.samples import save_random_model
 
 pytestmark = pytest.mark.docker
 
@@ -45,6 +47,33 @@ def test_a_job_and_an_endpoint_run_in_containers_that_are_gone_afterwards(home, 
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert Path(sagemaker.store.path(job["ModelArtifacts"]["S3ModelArtifacts"])).is_file()
     assert containers(tree) == []
+
+
+@needs_image
+def test_an_updated_endpoint_runs_in_a_new_container_and_the_old_one_is_gone(home, random_model, tmp_path):
+    sagemaker = LocalSageMaker(home, "docker")
+    for name, folder in (("old", random_model), ("new", save_random_model(tmp_path / "two", classes=2))):
+        uri = sagemaker.store.link(folder, LOCAL.bucket)
+        sagemaker.create_model(**requests.model_from_folder(name, uri, LOCAL))
+        sagemaker.create_endpoint_config(**requests.endpoint_config(name, name, LOCAL))
+    sagemaker.create_endpoint(**requests.endpoint("endpoint", "old"))
+    waiter = sagemaker.get_waiter("endpoint_in_service")
+    waiter.wait(EndpointName="endpoint")
+    old = sagemaker.endpoint_url("endpoint")
+    [folder] = (home / "endpoints" / "endpoint").glob("ml*")
+    try:
+        LocalSageMaker(home).update_endpoint(**requests.endpoint("endpoint", "new"))  # it stays in containers
+        waiter.wait(EndpointName="endpoint")
+        description = sagemaker.describe_endpoint(EndpointName="endpoint")
+        assert description["EndpointConfigName"] == "new", description.get("FailureReason")
+        assert sagemaker.endpoint_url("endpoint") != old
+        assert containers(folder) == []
+        [folder] = (home / "endpoints" / "endpoint").glob("ml*")
+        assert len(containers(folder)) == 1
+    finally:
+        sagemaker.delete_endpoint(EndpointName="endpoint")
+        sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="endpoint")
+    assert containers(folder) == []
 
 
 @needs_image

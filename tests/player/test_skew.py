@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from kennel_cli.local_jobs import delete_endpoint, start_endpoint, wait_until_in_service
+from kennel_cli.endpoints import delete_endpoint, start_endpoint, wait_until_in_service
 
 
 def test_served_probabilities_are_those_that_the_job_wrote(sagemaker, runtime, request_for, finish, colour_images):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 
 import psutil
 import pytest
@@ -211,6 +211,32 @@ def test_jobs_are_listed_newest_first_filtered_and_in_pages(sagemaker, request_f
     first = sagemaker.list_training_jobs(MaxResults=2)
     assert [job["TrainingJobName"] for job in first["TrainingJobSummaries"]] == ["gamma", "beta"]
     assert names(MaxResults=2, NextToken=first["NextToken"]) == ["alpha"]
+
+
+def test_jobs_are_listed_by_their_times(sagemaker, request_for):
+    for name in ("first", "second"):
+        sagemaker.create_training_job(**request_for(name, epochs="none"))
+        with pytest.raises(WaiterError):
+            sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=name)
+    first, second = (sagemaker.describe_training_job(TrainingJobName=name) for name in ("first", "second"))
+
+    def names(**request):
+        return [job["TrainingJobName"] for job in sagemaker.list_training_jobs(**request)["TrainingJobSummaries"]]
+
+    for time_of in ("CreationTime", "LastModifiedTime"):
+        assert names(**{f"{time_of}After": first[time_of]}) == ["second"]
+        assert names(**{f"{time_of}After": first[time_of].isoformat()}) == ["second"]  # a text, as boto3 takes it too
+        assert names(**{f"{time_of}Before": second[time_of]}) == ["first"]
+        assert names(**{f"{time_of}After": first[time_of], f"{time_of}Before": second[time_of]}) == []
+        elsewhere = first[time_of].astimezone(timezone(timedelta(hours=-9)))
+        assert names(**{f"{time_of}After": elsewhere}) == ["second"]
+        assert names(**{f"{time_of}After": first[time_of].replace(tzinfo=None)}) == ["second"]  # UTC
+
+
+@pytest.mark.parametrize("token", ["later", "-1", ""])
+def test_a_token_that_no_answer_gave_is_refused(sagemaker, token):
+    error = refused(sagemaker.list_training_jobs, NextToken=token)
+    assert error == {"Code": "ValidationException", "Message": f"{token!r} is no NextToken of an earlier answer."}
 
 
 def test_an_empty_home_has_no_jobs_and_unknown_jobs_are_not_found(sagemaker):

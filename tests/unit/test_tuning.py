@@ -17,7 +17,7 @@ from kennel.tuning.importance import MIN_TRIALS, importances
 from kennel.tuning.median import is_hopeless
 from kennel.tuning.search import Prior, Search
 from kennel.tuning.space import Parameter, describe_ranges, parse_ranges, resources
-from kennel.tuning.summary import Summary, Trial, markdown, ranked, read_best, write_summary
+from kennel.tuning.summary import Summary, Trial, markdown, ranked, read_best, read_summary, write_summary
 
 DEFAULTS = {"epochs": "15", "learning_rate": "0.0005", "optimizer": "adamw", "batch_size": "64", "momentum": "0.9"}
 
@@ -672,12 +672,27 @@ def test_a_search_without_a_best_trial_has_nothing_to_read(tmp_path):
         read_best(tmp_path)
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"best": null}'])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"best": null}', "\\x00"])
 def test_what_is_no_summary_is_refused_with_its_path(tmp_path, content):
-    if content is not None:
-        (tmp_path / "tuning.json").write_text(content)
-    with pytest.raises(SearchError, match=r"tuning\.json is no summary of a search"):
-        read_best(tmp_path)
+    (tmp_path / "tuning.json").write_text(content)
+    for read in (read_best, read_summary):
+        with pytest.raises(SearchError, match=r"tuning\.json is no summary of a search"):
+            read(tmp_path)
+
+
+def test_a_search_without_a_summary_is_told_by_its_name(tmp_path):
+    for read in (read_best, read_summary):
+        with pytest.raises(SearchError, match="there is no summary of a search dogs"):
+            read(tmp_path / "dogs")
+
+
+def test_a_summary_is_read_as_it_was_written(tmp_path):
+    trials = (trial(1, 0.5, curve=[0.4, 0.5], metrics={"valid_loss": 1.0}), trial(2, None, "Failed", reason="why"))
+    written = summary(*trials, reason="because", importance={"optimizer": 1.0})
+    write_summary(tmp_path, written)
+    found = read_summary(tmp_path)
+    assert found.to_json() == json.loads(json.dumps(written.to_json()))
+    assert found.best.number == written.best.number == 1
 
 
 # The importance

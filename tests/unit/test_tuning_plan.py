@@ -12,7 +12,6 @@ from kennel_cli.requests import training_job
 from kennel_cli.settings import LOCAL
 from kennel_cli.tune.plan import (
     Plan,
-    config_text,
     declared_ranges,
     make_plan,
     parse_ranges,
@@ -354,7 +353,7 @@ def test_a_plan_becomes_a_request_and_its_ranges_come_back():
     plan = make_plan(
         None, ["lr=1e-5:0.1:log", "epochs=5:20", "momentum=0.5:0.99:reverse-log"], ["optimizer=adam,sgd"], seed=3
     )
-    config = json.loads(config_text(tuning_config(plan)))
+    config = tuning_config(plan)
     found = {parameter.name: parameter for parameter in parse_request_ranges(config["ParameterRanges"])}
     assert {name: Range(p.low, p.high, p.scaling, p.values) for name, p in found.items()} == plan.ranges
     assert {name: p.kind for name, p in found.items()} == {

@@ -127,7 +127,7 @@ def _spawn_toolkit(environment: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _fork_toolkit(environment: Mapping[str, str]) -> tuple[int, int]:
-    from sagemaker_training.cli import train  # noqa: PLC0415 - imported already, where this is called
+    from sagemaker_training.cli import train  # noqa: PLC0415 - it looks at its variables when it is imported
 
     def work() -> None:
         os.setsid()

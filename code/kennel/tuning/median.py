@@ -13,7 +13,7 @@ def is_hopeless(curve: Sequence[float], others: Sequence[Sequence[float]], maxim
     (contract B7), the last value is compared with the median of the others' running averages up to the same epoch.
     """
     epoch = len(curve)
-    if epoch == 0:
+    if not epoch:
         return False
     averages = [statistics.fmean(other[:epoch]) for other in others if len(other) >= epoch]
     if len(averages) < MIN_OTHERS:

@@ -11,6 +11,7 @@ from kennel.atomic import replacing, write_json, write_text
 from kennel.errors import SearchError
 
 JSON = "tuning.json"
+_MEMBERS = {"name", "status", "best", "trials"}  # of every summary
 
 
 @dataclass(frozen=True)
@@ -133,15 +134,41 @@ def ranked(summary: Summary) -> list[Trial]:
     return sorted(summary.trials, key=lambda t: (not t.is_rated, sign * (t.objective or 0.0), t.number))
 
 
+def read_summary(folder: Path) -> Summary:
+    """Return the search that `write_summary` wrote into `folder`. Raises SearchError when there is none."""
+    found = _read(folder)
+    return Summary(
+        name=found["name"],
+        status=found["status"],
+        strategy=found["strategy"],
+        metric=found["objective"]["metric"],
+        maximize=found["objective"]["goal"] == "Maximize",
+        seconds=found["seconds"],
+        static=found["static"],
+        ranges=found["ranges"],
+        trials=[Trial(**trial) for trial in found["trials"]],
+        reason=found["reason"],
+        importance=found["importance"],
+    )
+
+
 def read_best(folder: Path) -> dict[str, str]:
     """Return all hyperparameters of the best trial in a `tuning.json`. Raises SearchError when there is none."""
+    found = _read(folder)
+    if not found["best"]:
+        raise SearchError(f"the search {found['name']} is {found['status']} and has no best trial yet")
+    values: dict[str, str] = found["best"]["hyperparameters"]
+    return values
+
+
+def _read(folder: Path) -> dict[str, Any]:
     file = folder / JSON
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        best, name, status = found["best"], found["name"], found["status"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except FileNotFoundError:
+        raise SearchError(f"there is no summary of a search {folder.name} ({file}); see `kennel jobs`") from None
+    except (OSError, ValueError) as error:
         raise SearchError(f"{file} is no summary of a search: {error}") from error
-    if not best:
-        raise SearchError(f"the search {name} is {status} and has no best trial yet")
-    values: dict[str, str] = best["hyperparameters"]
-    return values
+    if not isinstance(found, dict) or not found.keys() >= _MEMBERS:
+        raise SearchError(f"{file} is no summary of a search: it has not all of {', '.join(sorted(_MEMBERS))}")
+    return found

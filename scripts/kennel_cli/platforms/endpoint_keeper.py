@@ -1,80 +1,90 @@
 """The background process that runs one local endpoint."""
 
 import logging
-import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import urllib3
-
 from kennel.errors import KennelError
-from kennel_cli.platforms.choice import choose_runner
-from kennel_cli.platforms.opt_ml import LayoutError, lay_out_model
-from kennel_cli.platforms.records import Record, last_lines
-from kennel_cli.platforms.runners import Program
+from kennel_cli.platforms.endpoint_server import (
+    POLL,
+    Server,
+    end_servers,
+    remove_tree,
+    start_server,
+    wait_until_healthy,
+    why_it_failed,
+)
+from kennel_cli.platforms.opt_ml import LayoutError
+from kennel_cli.platforms.records import Record
 from kennel_cli.platforms.store import LocalStore
 
-STARTUP_TIMEOUT = 480  # seconds until /ping must answer 200, unless the request says otherwise (contract C1.5)
-PING_TIMEOUT = 2  # seconds (contract C1.4)
-STOP_GRACE = 30  # seconds between SIGTERM and SIGKILL (contract C1.2)
-POLL = 0.1  # seconds between two looks at the program
+SWITCH_GRACE = 1.0  # seconds that a client may take from reading an endpoint's address to connecting to it
 
 
 def keep(record: Record, home: Path) -> None:
     """Serve until somebody deletes the endpoint, and write its status as it goes."""
-    request = record.request()
-    container, variant = request["Container"], request["Variant"]
+    store = LocalStore(home / "s3")
     try:
-        lay_out_model(record.tree, container, LocalStore(home / "s3"))
-        port = _free_port()
-        variables = {"SAGEMAKER_BIND_TO_PORT": str(port), **container.get("Environment", {})}
-        runner = choose_runner(record.runner(), container["Image"])
-        program = runner.start("serve", record.tree, variables, record.log)
+        server = start_server(record.request(), record.tree, record.log, record.runner(), store)
     except (LayoutError, KennelError) as error:
-        record.update(EndpointStatus="Failed", FailureReason=str(error)[:1024])
+        _fail(record, str(error))
         return
-    timeout = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_TIMEOUT)
-    if _wait_until_healthy(record, program, port, time.monotonic() + timeout):
-        record.update(EndpointStatus="InService", Port=port)
-        while program.poll() is None and not record.is_asked_to_stop():
-            time.sleep(POLL)
-    code = program.poll()
-    what = f"did not pass its health check within {timeout} s" if code is None else f"ended with exit code {code}"
-    _end(program)
-    if record.is_asked_to_stop():
-        return
-    reason = f"The primary container {what}; the end of its log: {last_lines(record.log, 5)}"
+    if wait_until_healthy(server, record.is_asked_to_stop):
+        record.update(EndpointStatus="InService", Port=server.port)
+        server = _serve(record, server, store)
+    reason = why_it_failed(server)
+    end_servers(server)
+    if not record.is_asked_to_stop():
+        _fail(record, reason)
+
+
+def _serve(record: Record, server: Server, store: LocalStore) -> Server:
+    """Watch until the server ends or the endpoint is deleted; return the server, another one after an update."""
+    updates = 0
+    while server.program.poll() is None and not record.is_asked_to_stop():
+        if record.is_asked_to_change():
+            updates += 1
+            tree = record.tree.with_name(f"{record.tree.name}-{updates}")
+            server = _update(record, server, record.change(), tree, store)
+            record.end_change()
+        time.sleep(POLL)
+    return server
+
+
+def _update(record: Record, old: Server, served: Mapping[str, Any], tree: Path, store: LocalStore) -> Server:
+    """Bring up a server for `served` beside the old one, and end the old one; return the one that serves now.
+
+    That is the old one, with a FailureReason in the status, when the new one never becomes healthy.
+    """
+    record.update(EndpointStatus="Updating", FailureReason=None)
+    try:
+        new = start_server(served, tree, record.log, record.runner(), store)
+    except (LayoutError, KennelError, OSError) as error:  # such as a full disk: no reason to end what works
+        return _keep_old(record, old, served, tree, str(error))
+    if wait_until_healthy(new, record.is_asked_to_stop):
+        record.update(Port=new.port, **served["Shown"])
+        time.sleep(SWITCH_GRACE)  # a request whose sender has read the old port is on its way
+        end_servers(old)
+        remove_tree(old.tree)
+        record.update(EndpointStatus="InService")
+        return new
+    reason = why_it_failed(new)
+    end_servers(*([old, new] if record.is_asked_to_stop() else [new]))
+    return _keep_old(record, old, served, tree, reason)
+
+
+def _keep_old(record: Record, old: Server, served: Mapping[str, Any], tree: Path, reason: str) -> Server:
+    remove_tree(tree)
+    if old.program.poll() is None:  # else nobody serves any more, which the endpoint's end will say
+        message = f"The endpoint was not updated to {served['EndpointConfigName']} and serves as before: {reason}"
+        record.update(EndpointStatus="InService", FailureReason=message[:1024])
+    return old
+
+
+def _fail(record: Record, reason: str) -> None:
     record.update(EndpointStatus="Failed", FailureReason=reason[:1024])
-
-
-def _wait_until_healthy(record: Record, program: Program, port: int, deadline: float) -> bool:
-    pool = urllib3.PoolManager(retries=False, timeout=PING_TIMEOUT)
-    while program.poll() is None and not record.is_asked_to_stop() and time.monotonic() < deadline:
-        try:
-            if pool.request("GET", f"http://127.0.0.1:{port}/ping").status == 200:
-                return True
-        except urllib3.exceptions.HTTPError:
-            pass  # not listening yet
-        time.sleep(POLL)
-    return False
-
-
-def _end(program: Program) -> None:
-    if program.poll() is None:
-        program.terminate()
-    kill_at = time.monotonic() + STOP_GRACE
-    while program.poll() is None:
-        if time.monotonic() > kill_at:
-            program.kill()
-        time.sleep(POLL)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def main(folder: Path) -> None:
@@ -84,7 +94,6 @@ def main(folder: Path) -> None:
         keep(record, record.home)
     except Exception as error:
         logging.exception("the keeper failed")
-        reason: Any = f"{type(error).__name__}: {error}; see {record.folder / 'keeper.log'}"
-        record.update(EndpointStatus="Failed", FailureReason=reason[:1024])
+        _fail(record, f"{type(error).__name__}: {error}; see {record.folder / 'keeper.log'}")
     if record.is_asked_to_stop():  # looked at last, so that whoever asks from now on finds no keeper and removes it
         record.remove()

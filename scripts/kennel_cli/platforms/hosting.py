@@ -14,6 +14,7 @@ from kennel_cli.platforms.responses import ACCOUNT, GONE, Response, page, respon
 from kennel_cli.platforms.validation import client_error, validate
 
 _FOLDERS = {"Model": "models", "EndpointConfig": "endpoint-configs"}
+_ANSWERING = ("InService", "Updating")
 _POLL = 0.1  # seconds between two looks at a keeper that is about to end
 
 
@@ -59,34 +60,52 @@ class Hosting:
     def create_endpoint(self, **request: Any) -> Response:
         """Start to serve. Raises ClientError when the name is taken, or the configuration or its model is not there."""
         validate("CreateEndpoint", request)
-        config = self.describe_endpoint_config(EndpointConfigName=request["EndpointConfigName"])
-        variants = config["ProductionVariants"]
-        if len(variants) != 1:
-            message = f"A local endpoint has one variant; {request['EndpointConfigName']} has {len(variants)}."
-            raise client_error("ValidationException", message, "CreateEndpoint")
-        model = self.describe_model(ModelName=variants[0]["ModelName"])
         record = self._endpoint(request["EndpointName"])
+        served = self._served(request["EndpointConfigName"], "CreateEndpoint")
         arn = f"{ACCOUNT}:endpoint/{record.name}"
-        kept = {**request, "Variant": variants[0], "Container": model.get("PrimaryContainer", {})}
-        status = {"EndpointArn": arn, "EndpointStatus": "Creating"}
+        status = {"EndpointArn": arn, "EndpointStatus": "Creating", **served["Shown"]}
+        keeper = "kennel_cli.platforms.endpoint_keeper"
         try:
-            record.create(kept, status, keeper="kennel_cli.platforms.endpoint_keeper", runner=self.runner)
+            record.create({**request, **served}, status, keeper, self.runner)
         except FileExistsError:
             message = f'Cannot create already existing endpoint "{arn}".'
             raise client_error("ValidationException", message, "CreateEndpoint") from None
         return response({"EndpointArn": arn})
 
+    def update_endpoint(self, **request: Any) -> Response:
+        """Serve another configuration, without a gap: the old server ends when the new one answers.
+
+        If it never does, the endpoint stays in service with the old one and its description has a FailureReason. The
+        endpoint stays with the runner that it was created for. Raises ClientError when the endpoint is not in service,
+        or the configuration or its model is not there.
+        """
+        validate("UpdateEndpoint", request)
+        asked = {name for name, value in request.items() if value}  # false and empty is how it is done here
+        unknown = sorted(asked - {"EndpointName", "EndpointConfigName"})
+        if unknown:
+            message = f"{', '.join(unknown)} is not available locally; leave it out."
+            raise client_error("ValidationException", message, "UpdateEndpoint")
+        record = self._endpoint(request["EndpointName"])
+        description = self.describe_endpoint(EndpointName=record.name)
+        served = self._served(request["EndpointConfigName"], "UpdateEndpoint")
+        try:
+            if description["EndpointStatus"] != "InService":
+                raise _not_in_service(record.name, description["EndpointStatus"])
+            record.ask_to_change({**request, **served})
+        except FileExistsError:  # somebody else has asked just now
+            raise _not_in_service(record.name, "Updating") from None
+        except FileNotFoundError:  # deleted just now
+            raise _no_endpoint(record.name, "UpdateEndpoint") from None
+        return response({"EndpointArn": description["EndpointArn"]})
+
     def describe_endpoint(self, **request: Any) -> Response:
-        """Return the endpoint's status."""
+        """Return the endpoint's status and the configuration that answers."""
         validate("DescribeEndpoint", request)
         record = self._endpoint(request["EndpointName"])
         try:
-            kept, status = record.request(), _endpoint_status(record)
+            return response({"EndpointName": record.name, **_endpoint_status(record)})
         except FileNotFoundError:  # never there, or deleted just now
             raise _no_endpoint(record.name, "DescribeEndpoint") from None
-        variants = [{"VariantName": kept["Variant"]["VariantName"], "CurrentInstanceCount": 1}]
-        names = {name: kept[name] for name in ("EndpointName", "EndpointConfigName")}
-        return response({**names, **status, "ProductionVariants": variants})
 
     def list_endpoints(self, **request: Any) -> Response:
         """Return summaries of endpoints: newest first, by name or status if so asked, in pages."""
@@ -117,7 +136,7 @@ class Hosting:
             status = self.describe_endpoint(EndpointName=name)["EndpointStatus"]
         except ClientError as error:
             raise client_error("ValidationError", error.response["Error"]["Message"], "InvokeEndpoint") from error
-        if status != "InService":
+        if status not in _ANSWERING:
             raise client_error("ValidationError", f"Endpoint {name} is {status}, not InService.", "InvokeEndpoint")
         return f"http://127.0.0.1:{self._endpoint(name).status()['Port']}"
 
@@ -127,6 +146,21 @@ class Hosting:
 
     def _endpoint(self, name: str) -> Record:
         return Record(self.home / "endpoints" / name)
+
+    def _served(self, config_name: str, operation: str) -> Response:
+        """Return what an endpoint's keeper needs to know of a configuration, which may be gone when it is asked."""
+        config = self.describe_endpoint_config(EndpointConfigName=config_name)
+        variants = config["ProductionVariants"]
+        if len(variants) != 1:
+            message = f"A local endpoint has one variant; {config_name} has {len(variants)}."
+            raise client_error("ValidationException", message, operation)
+        model = self.describe_model(ModelName=variants[0]["ModelName"])
+        shown = [{"VariantName": variants[0]["VariantName"], "CurrentInstanceCount": 1}]
+        return {
+            "Variant": variants[0],
+            "Container": model.get("PrimaryContainer", {}),
+            "Shown": {"EndpointConfigName": config_name, "ProductionVariants": shown},  # in a description
+        }
 
     # Models and endpoint configurations: a request, kept in a file
 
@@ -166,14 +200,26 @@ class Hosting:
 
 
 def _endpoint_status(record: Record) -> Response:
-    kept = record.is_kept()
+    kept, changing = (
+        record.is_kept(),
+        record.is_asked_to_change(),
+    )  # looked at first: the keeper writes its status first
     status = {key: value for key, value in record.status().items() if key != "Port"}
     if record.is_asked_to_stop():
         return {**status, "EndpointStatus": "Deleting"}
-    if not kept and status["EndpointStatus"] in ("Creating", "InService"):
+    if not kept and status["EndpointStatus"] in ("Creating", *_ANSWERING):
         return {**status, "EndpointStatus": "Failed", "FailureReason": GONE}
+    if changing and status["EndpointStatus"] == "InService":
+        status.pop("FailureReason", None)  # of an earlier update
+        return {**status, "EndpointStatus": "Updating"}
     return status
 
 
 def _no_endpoint(name: str, operation: str) -> ClientError:
     return client_error("ValidationException", f'Could not find endpoint "{ACCOUNT}:endpoint/{name}".', operation)
+
+
+def _not_in_service(name: str, status: str) -> ClientError:
+    remedy = "delete it and create it again" if status == "Failed" else "wait until it is InService"
+    message = f'Cannot update endpoint "{ACCOUNT}:endpoint/{name}": it is {status}; {remedy}.'
+    return client_error("ValidationException", message, "UpdateEndpoint")

@@ -18,7 +18,8 @@ class Record:
     """The folder of one training job, tuning job or endpoint.
 
     `request.json` is written once, by whoever creates the job; `status.json` by its keeper alone, the process that runs
-    it. The keeper holds a lock as long as it lives, so that a job whose keeper died is told from one that runs.
+    it; `stop` and `change.json` are what others ask of the keeper. The keeper holds a lock as long as it lives, so that
+    a job whose keeper died is told from one that runs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,6 +29,7 @@ class Record:
         self._request = folder / "request.json"
         self._status = folder / "status.json"
         self._stop = folder / "stop"
+        self._change = folder / "change.json"
         self._runner = folder / "runner.json"
         self._lock = folder / "keeper.lock"
 
@@ -96,8 +98,34 @@ class Record:
         return status
 
     def update(self, **values: Any) -> None:
-        """Change members of the status, and note the time."""
-        write_json(self._status, {**self.status(), **values, "LastModifiedTime": now()})
+        """Change members of the status, and note the time; the value None takes a member away."""
+        members = {**self.status(), **values, "LastModifiedTime": now()}
+        write_json(self._status, {name: value for name, value in members.items() if value is not None})
+
+    def ask_to_change(self, request: Mapping[str, Any]) -> None:
+        """Ask the keeper to go on with another request.
+
+        Raises FileExistsError while it works on an earlier one, and FileNotFoundError when the folder has been removed.
+        """
+        partial = self._change.with_name(f".{self._change.name}.{os.getpid()}.partial")
+        try:
+            partial.write_text(json.dumps(request), encoding="utf-8")  # not write_json, which would make the folder
+            self._change.hardlink_to(partial)  # in full, and never over that of somebody else
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def is_asked_to_change(self) -> bool:
+        """Return whether somebody asked, and the keeper has not come to an end with it."""
+        return self._change.exists()
+
+    def change(self) -> dict[str, Any]:
+        """Return the request that the keeper should go on with."""
+        request: dict[str, Any] = json.loads(self._change.read_text(encoding="utf-8"))
+        return request
+
+    def end_change(self) -> None:
+        """Note that the keeper has done what it was asked for, or could not; the status must say so by now."""
+        self._change.unlink()
 
     def ask_to_stop(self) -> None:
         """Ask the keeper to end the program."""
@@ -131,6 +159,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def last_lines(file: Path, count: int) -> str:
-    """Return the last lines of a log."""
-    return "\n".join(file.read_text(errors="replace").splitlines()[-count:]) if file.exists() else ""
+def last_lines(file: Path, count: int, start: int = 0) -> str:
+    """Return the last lines of a log, none from before the byte `start`."""
+    text = file.read_bytes()[start:].decode(errors="replace") if file.exists() else ""
+    return "\n".join(text.splitlines()[-count:])

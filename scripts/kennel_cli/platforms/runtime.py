@@ -36,17 +36,14 @@ class LocalSageMakerRuntime:
         """
         validate("InvokeEndpoint", request, service="sagemaker-runtime")
         endpoint, body = request["EndpointName"], request["Body"]
-        url = f"{self._sagemaker.endpoint_url(endpoint)}/invocations"
+        url = self._sagemaker.endpoint_url(endpoint)
         unknown = sorted(set(request) - {"EndpointName", "Body"} - set(_HEADERS))
         if unknown:
             message = f"{', '.join(unknown)} is not available locally."
             raise client_error("ValidationError", message, "InvokeEndpoint")
         data = body.read() if hasattr(body, "read") else body
         headers = {header: request[name] for name, header in _HEADERS.items() if name in request}
-        try:
-            answer = self._pool.request("POST", url, body=data, headers=headers, timeout=TIMEOUT)
-        except urllib3.exceptions.HTTPError as error:
-            raise self._model_error(endpoint, 0, f"no answer: {error}") from error
+        answer = self._post(endpoint, url, data, headers)
         if answer.status >= 400:
             raise self._model_error(endpoint, answer.status, answer.data.decode("utf-8", "replace"))
         [variant] = self._sagemaker.describe_endpoint(EndpointName=endpoint)["ProductionVariants"]
@@ -59,6 +56,23 @@ class LocalSageMakerRuntime:
         if attributes := answer.headers.get(_HEADERS["CustomAttributes"]):
             response["CustomAttributes"] = attributes
         return response
+
+    def _post(self, endpoint: str, url: str, data: Any, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """Post to the server at `url`; when an update ended it before it heard us, to the one that serves now."""
+        try:
+            return self._pool.request("POST", f"{url}/invocations", body=data, headers=headers, timeout=TIMEOUT)
+        except urllib3.exceptions.HTTPError as error:
+            unheard = isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ProtocolError)
+            moved = self._address(endpoint) if unheard else None
+            if moved and moved != url:
+                return self._post(endpoint, moved, data, headers)
+            raise self._model_error(endpoint, 0, f"no answer: {error}") from error
+
+    def _address(self, endpoint: str) -> str | None:
+        try:
+            return self._sagemaker.endpoint_url(endpoint)
+        except ClientError:  # no longer in service
+            return None
 
     def _model_error(self, endpoint: str, status: int, message: str) -> ClientError:
         side = "client" if 400 <= status < 500 else "server"

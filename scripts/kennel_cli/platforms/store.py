@@ -25,15 +25,19 @@ class LocalStore:
             raise ValueError(f"{uri} leads out of its bucket")
         return path
 
-    def link(self, target: Path, bucket: str) -> str:
-        """Make a file or folder of the user's reachable in `bucket`, and return its URI; the same for the same path."""
+    def link_uri(self, target: Path, bucket: str) -> str:
+        """Return the URI under which `link` makes a file or folder reachable; the same for the same path."""
         target = target.absolute()
         digest = hashlib.sha256(str(target).encode()).hexdigest()[:12]
-        uri = f"s3://{bucket}/linked/{digest}/{target.name}"
+        return f"s3://{bucket}/linked/{digest}/{target.name}"
+
+    def link(self, target: Path, bucket: str) -> str:
+        """Make a file or folder of the user's reachable in `bucket`, and return its URI."""
+        uri = self.link_uri(target, bucket)
         link = self.path(uri)
         link.parent.mkdir(parents=True, exist_ok=True)
         with replacing(link) as temporary:
-            temporary.symlink_to(target)
+            temporary.symlink_to(target.absolute())
         return uri
 
     def put_tarball(self, folder: Path, uri: str) -> None:

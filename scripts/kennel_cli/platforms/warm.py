@@ -7,6 +7,7 @@ of a process that has only imported and never computed.
 import importlib
 import os
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,12 +17,17 @@ from kennel_cli.platforms.runners import ProcessRunner, Program, end_with_parent
 _TRAIN = "kennel.container.train"
 # what a training job imports, in seconds: torch 2.5, its optimizers (through torch._dynamo) 3, all others 1
 _IMPORTED = (_TRAIN, "kennel.container.hook", "sagemaker_training.cli.train", "torch._dynamo", "kennel.training.run")
+# these look at SAGEMAKER_BASE_DIR when they are imported: each fork does that anew, with what they import there already
+_NOT_KEPT = ("sagemaker_training", "kennel.container.hook")
 
 
 def warm_up() -> None:
     """Import what a training job needs. Has to be called before `fork_keeper`, by a process without threads."""
     for name in _IMPORTED:
         importlib.import_module(name)
+    for name in list(sys.modules):
+        if name.startswith(_NOT_KEPT):
+            del sys.modules[name]
 
 
 def fork_keeper(module: str, folder: Path, log: int, lock: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -163,11 +162,6 @@ def tuning_config(plan: Plan) -> HyperParameterTuningJobConfigTypeDef:
     if criteria:
         config["TuningJobCompletionCriteria"] = criteria
     return config
-
-
-def config_text(config: Any) -> str:
-    """Return a configuration as the hyperparameter `search` holds it."""
-    return json.dumps(config, separators=(",", ":"))
 
 
 def _parameter_ranges(ranges: Mapping[str, Range]) -> Any:

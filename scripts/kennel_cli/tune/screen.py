@@ -1,6 +1,7 @@
 """Show a search as it runs: a live table on a terminal, plain lines in a log."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -8,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from kennel.report.tuning_page import write_tuning_page
-from kennel.tuning.summary import Summary, Trial, columns, ranked, row, write_summary
+from kennel.tuning.summary import Summary, Trial, ranked, write_summary
 from kennel_cli.tune.watch import RUNNING, Watch
 
 _SHOWN = 30  # trials in the live table; the newest
@@ -40,20 +41,12 @@ def follow_search(watch: Watch, console: Console, poll: float) -> Summary:
 def trials_table(summary: Summary) -> Table:
     """Return the table of a search that runs: the newest trials in the order of their starts."""
     title = f"{summary.name} · {summary.status} · {summary.seconds:.0f} s"
-    table = Table(*_heads(summary), title=title, title_justify="left")
-    best = summary.best
-    for trial in summary.trials[-_SHOWN:]:
-        table.add_row(*_cells(summary, trial), style="bold green" if trial is best else "")
-    return table
+    return _table(summary, summary.trials[-_SHOWN:], title)
 
 
 def final_table(summary: Summary) -> Table:
     """Return the table of a search that has ended: best first."""
-    table = Table(*_heads(summary))
-    best = summary.best
-    for trial in ranked(summary):
-        table.add_row(*_cells(summary, trial), style="bold green" if trial is best else "")
-    return table
+    return _table(summary, ranked(summary), None)
 
 
 def write_files(folder: Path, summary: Summary) -> None:
@@ -62,16 +55,32 @@ def write_files(folder: Path, summary: Summary) -> None:
     write_tuning_page(folder)
 
 
-def _heads(summary: Summary) -> list[str]:
-    trial, status, *others = columns(summary)
-    return [trial, status, "epoch", *others]
+def _table(summary: Summary, trials: Sequence[Trial], title: str | None) -> Table:
+    table = Table(title=title, title_justify="left")
+    for head in ("trial", "status", "epoch", summary.metric, "seconds"):
+        table.add_column(head, no_wrap=True, justify="left" if head == "status" else "right")
+    table.add_column("hyperparameters", overflow="fold")  # there may be many: this column takes what room there is
+    best = summary.best
+    for trial in trials:
+        table.add_row(*_cells(trial), style="bold green" if trial is best else "")
+    return table
 
 
-def _cells(summary: Summary, trial: Trial) -> list[str]:
-    number, status, *others = row(summary, trial)
-    if trial.objective is None and trial.curve and trial.status in RUNNING:
-        others[-2] = f"{trial.curve[-1]:.4f} …"
-    return [number, status, str(len(trial.curve) or ""), *others]
+def _cells(trial: Trial) -> list[str]:
+    objective = "" if trial.objective is None else f"{trial.objective:.4f}"
+    if not objective and trial.curve and trial.status in RUNNING:
+        objective = f"{trial.curve[-1]:.4f} …"
+    seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
+    values = "  ".join(f"{name} {_short(value)}" for name, value in trial.hyperparameters.items())
+    return [str(trial.number), trial.status, str(len(trial.curve) or ""), objective, seconds, values]
+
+
+def _short(value: str) -> str:
+    """Return a number with three digits that matter, and any other text as it is."""
+    try:
+        return f"{float(value):.3g}" if "." in value or "e" in value else value
+    except ValueError:
+        return value
 
 
 def _line(summary: Summary, trial: Trial) -> str:

@@ -1,0 +1,90 @@
+"""Start training: from the user's folders and values to a request, and to the place where it runs."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kennel.errors import DataError, WeightsError
+from kennel.hyperparameters import parse_hyperparameters
+from kennel_cli.platforms.platform import S3, Platform
+from kennel_cli.platforms.validation import validate
+from kennel_cli.requests import PLAIN, JobOptions, training_job
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker.type_defs import CreateTrainingJobRequestTypeDef
+
+
+@dataclass(frozen=True)
+class JobInputs:
+    """What a job is given, checked."""
+
+    sources: Mapping[str, str]  # a channel's name and the user's path or s3:// URI
+    hyperparameters: Mapping[str, str]
+    backbone: str
+
+
+def job_inputs(platform: Platform, data: str, weights: str | None, hyperparameters: Mapping[str, str]) -> JobInputs:
+    """Check what a job is given.
+
+    `data` is a folder or an `s3://` URI; `weights` is a file, an `s3://` URI, `none`, or None for none given. Raises
+    KennelError when a value, the folder or the file is not right.
+    """
+    if not data.startswith(S3) and not Path(data).is_dir():
+        raise DataError(f"there is no folder {data}; give one that holds train/, valid/ and test/")
+    sources, values = {"training": data}, dict(hyperparameters)
+    if weights == "none":
+        values["weights"] = "none"
+    elif weights is not None:
+        if not weights.startswith(S3) and not Path(weights).is_file():
+            raise DataError(f"there is no weights file {weights}; give a file, or none to train from scratch")
+        sources["pretrained"] = weights
+    backbone = parse_hyperparameters(values).backbone
+    if weights is None and not platform.weights_in_image:
+        raise WeightsError(f"give the weights of {backbone} with --weights FILE, or --weights none to begin at random")
+    return JobInputs(sources, values, backbone)
+
+
+def training_request(
+    platform: Platform,
+    inputs: JobInputs,
+    name: str | None = None,
+    options: JobOptions = PLAIN,
+) -> CreateTrainingJobRequestTypeDef:
+    """Return a valid CreateTrainingJob request; nothing is linked, uploaded or started."""
+    channels = {channel: platform.channel_uri(source) for channel, source in inputs.sources.items()}
+    name = name or new_name(inputs.backbone)
+    request = training_job(name, channels, inputs.hyperparameters, platform.settings, options)
+    validate("CreateTrainingJob", request)
+    return request
+
+
+def start_training(
+    platform: Platform,
+    data: str,
+    weights: str | None,
+    hyperparameters: Mapping[str, str],
+    name: str | None = None,
+    options: JobOptions = PLAIN,
+) -> str:
+    """Start a training job on images and return its name; for `data` and `weights` see `job_inputs`.
+
+    Raises KennelError, or what `validate` raises, before anything is uploaded or started.
+    """
+    platform.require_means()
+    inputs = job_inputs(platform, data, weights, hyperparameters)
+    request = training_request(platform, inputs, name, options)
+    for source in inputs.sources.values():
+        platform.channel(source)
+    platform.sagemaker.create_training_job(**request)
+    return request["TrainingJobName"]
+
+
+def new_name(stem: str) -> str:
+    """Return a name for a job or an endpoint that nobody has used: the stem, the time, three random digits."""
+    plain = "".join(c if c.isalnum() and c.isascii() else "-" for c in stem).strip("-") or "kennel"
+    return f"{plain[:30].strip('-')}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)[:3]}"

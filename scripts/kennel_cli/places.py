@@ -1,0 +1,51 @@
+"""The option `--on`: where jobs and endpoints run."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from kennel.errors import KennelError
+from kennel_cli.platforms import choice
+from kennel_cli.platforms.aws import AwsPlatform
+from kennel_cli.platforms.local_platform import LocalPlatform
+from kennel_cli.platforms.platform import Platform
+from kennel_cli.requests import JobOptions
+from kennel_cli.settings import kennel_home
+
+
+class Machine(StrEnum):
+    """Where a new endpoint runs."""
+
+    LOCAL = choice.LOCAL
+    DOCKER = choice.DOCKER
+
+
+class Place(StrEnum):
+    """Where a job runs."""
+
+    LOCAL = choice.LOCAL
+    DOCKER = choice.DOCKER
+    AWS = "aws"
+
+
+On = Annotated[Place, typer.Option("--on", help="as processes of this machine, in containers of the image, or on AWS")]
+OfPlace = Annotated[Place, typer.Option("--on", help="this machine's jobs, however they run, or those on AWS")]
+Spot = Annotated[bool, typer.Option("--spot", help="on AWS: take spare machines, which are cheaper")]
+Isolated = Annotated[bool, typer.Option("--isolated", help="on AWS: give the job no network")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print the request as JSON; send, upload and start nothing")]
+
+console = Console()
+
+
+def platform_of(on: Place) -> Platform:
+    """Return the platform of a place."""
+    return AwsPlatform(console) if on is Place.AWS else LocalPlatform(kennel_home(), on)
+
+
+def job_options(on: Place, spot: bool, isolated: bool) -> JobOptions:
+    """Return the options of a job. Raises KennelError for one that this machine does not have."""
+    if on is not Place.AWS and (spot or isolated):
+        raise KennelError(f"{'--spot' if spot else '--isolated'} is for jobs on AWS; add --on aws, or leave it out")
+    return JobOptions(spot=spot, isolated=isolated)

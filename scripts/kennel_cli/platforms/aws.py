@@ -1,0 +1,115 @@
+"""AWS as a place where jobs run: boto3's SageMaker client, S3, and CloudWatch Logs."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from rich.console import Console
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+
+from kennel_cli.platforms import cloudwatch
+from kennel_cli.platforms.account import aws_client, aws_errors, aws_session
+from kennel_cli.platforms.platform import S3
+from kennel_cli.platforms.uploads import Source, missing_files, read_source, upload
+from kennel_cli.settings import BUCKET, Settings, aws_settings
+
+
+class AwsPlatform:
+    """Jobs of the user's account, in the region of `AWS_REGION` or of the user's profile.
+
+    Nothing is read and nobody is asked before it is needed: who lists jobs needs no role, no bucket and no image.
+    """
+
+    weights_in_image = True
+    poll = 5.0  # a job takes minutes, and an account may make a few calls a second
+    log_delay = 10.0
+    option = " --on aws"
+
+    def __init__(self, console: Console, environment: Mapping[str, str] = os.environ) -> None:
+        self._console = console
+        self._environment = environment
+        self._sources: dict[str, Source] = {}
+
+    @cached_property
+    def sagemaker(self) -> Any:
+        """boto3's SageMaker client."""
+        return aws_client(self._session, "sagemaker")
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What `KENNEL_ROLE`, `KENNEL_BUCKET` and the others say. Raises SettingsError."""
+        return aws_settings(self._environment, self._default_bucket)
+
+    def require_means(self) -> None:
+        """Raise SettingsError or AwsError when jobs cannot be asked for; AWS brings the machines."""
+        _ = self.settings, self._session
+
+    def channel_uri(self, source: str) -> str:
+        """Return the URI that the content of a file or folder gives it; it is read, nothing is sent."""
+        return source if source.startswith(S3) else self._source(source).uri
+
+    def channel(self, source: str) -> str:
+        """Upload what is not in the bucket yet, with a bar on a terminal, and return the URI."""
+        if source.startswith(S3):
+            return source
+        found = self._source(source)
+        files = missing_files(self._s3, found, self._owner())
+        total = sum(file.size for file in files)
+        columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, console=self._console, disable=not self._console.is_terminal) as bars:
+            bar = bars.add_task("upload", total=total, visible=bool(files))
+            upload(self._s3, found.bucket, files, lambda size: bars.advance(bar, size))
+        line = f"{source}: uploaded {len(files):,} of {len(found.files):,} files to {found.uri}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return found.uri
+
+    def read_log(self, job: str, position: Mapping[str, str] | None, ended: bool) -> tuple[list[str], dict[str, str]]:
+        """Return the lines that came to CloudWatch Logs after `position`; every line there is whole."""
+        return cloudwatch.read_log(self._logs, job, position or {})
+
+    def fetch(self, uri: str) -> Path:
+        """Download an artifact into a temporary file."""
+        parts = urlsplit(uri)
+        with aws_errors("s3"), tempfile.NamedTemporaryFile(delete=False) as file:
+            self._s3.download_fileobj(parts.netloc, parts.path.lstrip("/"), file)
+        return Path(file.name)
+
+    def locate(self, uri: str) -> str:
+        """Return the URI itself."""
+        return uri
+
+    @cached_property
+    def _session(self) -> boto3.Session:
+        return aws_session(self._environment.get("AWS_REGION") or None)
+
+    @cached_property
+    def _s3(self) -> Any:
+        return aws_client(self._session, "s3")
+
+    @cached_property
+    def _logs(self) -> Any:
+        return aws_client(self._session, "logs")
+
+    @cached_property
+    def _account(self) -> str:
+        with aws_errors("sts"):
+            return str(aws_client(self._session, "sts").get_caller_identity()["Account"])
+
+    def _default_bucket(self) -> str:
+        """Return the name that SageMaker's own tools give to an account's bucket."""
+        return f"sagemaker-{self._session.region_name}-{self._account}"
+
+    def _owner(self) -> str:
+        """Return whose the bucket must be: that name can be guessed, so somebody else may have made it first."""
+        return "" if self._environment.get(BUCKET) else self._account
+
+    def _source(self, source: str) -> Source:
+        """Read a source's content once, however often it is asked for."""
+        if source not in self._sources:
+            self._sources[source] = read_source(Path(source), self.settings.bucket)
+        return self._sources[source]

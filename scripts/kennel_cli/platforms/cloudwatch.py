@@ -1,0 +1,48 @@
+"""Read a training job's log from CloudWatch Logs."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from kennel_cli.platforms.account import aws_errors
+
+GROUP = "/aws/sagemaker/TrainingJobs"
+# the group is made with an account's first job, and the job's streams with its first line; the rest passes by itself
+_LATER = ("ResourceNotFoundException", "ThrottlingException", "ServiceUnavailableException", "LimitExceededException")
+
+
+def read_log(logs: Any, job: str, tokens: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Return the lines that came to a job's streams after `tokens`, in the order of their time, and the next tokens.
+
+    `tokens` says for each stream where to go on. There are no lines where there is no log yet, or the service is busy.
+    """
+    after: dict[str, str] = dict(tokens)
+    events: list[dict[str, Any]] = []
+    try:
+        with aws_errors("logs"):
+            for stream in _streams(logs, job):
+                _read_stream(logs, stream, after, events)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _LATER:
+            raise
+    events.sort(key=lambda event: event["timestamp"])  # stable: a stream's own lines stay in their order
+    return [line for event in events for line in event["message"].splitlines()], after
+
+
+def _streams(logs: Any, job: str) -> Iterator[str]:
+    """Yield the names of a job's streams: one a machine, and more when the job was interrupted."""
+    pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=GROUP, logStreamNamePrefix=f"{job}/")
+    for page in pages:
+        yield from (stream["logStreamName"] for stream in page["logStreams"])
+
+
+def _read_stream(logs: Any, stream: str, after: dict[str, str], events: list[dict[str, Any]]) -> None:
+    """Add a stream's new events, page by page, and remember in `after` how far that was."""
+    while True:
+        token = {"nextToken": after[stream]} if stream in after else {}
+        page = logs.get_log_events(logGroupName=GROUP, logStreamName=stream, startFromHead=True, **token)
+        events += page["events"]
+        if page["nextForwardToken"] == after.get(stream):  # the service's way to say that this is all for now
+            return
+        after[stream] = page["nextForwardToken"]

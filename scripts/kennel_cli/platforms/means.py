@@ -1,0 +1,31 @@
+"""What this machine must have before a runner can start programs on it."""
+
+import importlib.util
+
+from kennel.errors import KennelError
+from kennel_cli.platforms.choice import DOCKER
+from kennel_cli.platforms.docker import require_image
+from kennel_cli.settings import LOCAL
+
+
+class MissingPackages(KennelError):
+    """The packages that the image holds are not installed here."""
+
+
+def require_means(runner: str) -> None:
+    """Raise MissingPackages or DockerError when this machine lacks what the runner starts the programs with."""
+    if runner == DOCKER:
+        require_image(LOCAL.image)
+    else:
+        require_image_packages()
+
+
+def require_image_packages(*more: str) -> None:
+    """Raise MissingPackages when only the light client is installed, or one of `more` is missing."""
+    needed = ("torch", "sagemaker_training", "gunicorn", *more)
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackages(
+            f"{', '.join(missing)} is not installed, which jobs on this machine need; "
+            "install it with `make setup`, or pip install '.[image,demo]', or take --on docker"
+        )

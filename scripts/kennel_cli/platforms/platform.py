@@ -1,0 +1,57 @@
+"""What the commands ask of a place where jobs run: this machine, or AWS."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from kennel_cli.settings import Settings
+
+S3 = "s3://"
+
+
+class Platform(Protocol):
+    """A SageMaker client, the settings of its requests, and the way to and from what its jobs read and write."""
+
+    weights_in_image: bool  # an image may bring weights of its own, so that a job without any is worth a try
+    poll: float  # seconds between two looks at a job
+    log_delay: float  # seconds that a log's last lines may come after the job's end
+    option: str  # what is added to a command so that it speaks of jobs here; "" for this machine
+
+    @property
+    def sagemaker(self) -> Any:
+        """boto3's SageMaker client, or the player of it."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """Return what fills the same fields in every request."""
+        ...
+
+    def require_means(self) -> None:
+        """Raise KennelError when jobs cannot run here."""
+        ...
+
+    def channel_uri(self, source: str) -> str:
+        """Return the URI that `channel` would return, and do nothing."""
+        ...
+
+    def channel(self, source: str) -> str:
+        """Make a file or folder of the user's reachable for jobs, and return its `s3://` URI.
+
+        A source that is an `s3://` URI already is returned as it is.
+        """
+        ...
+
+    def read_log(self, job: str, position: Any, ended: bool) -> tuple[list[str], Any]:
+        """Return the lines that a training job's log has after `position`, and the next position.
+
+        The first position is None. A last line without its end is returned only when the job has `ended`.
+        """
+        ...
+
+    def fetch(self, uri: str) -> Path:
+        """Return a file of this machine with the content of an artifact."""
+        ...
+
+    def locate(self, uri: str) -> str:
+        """Return how to name an artifact to a person."""
+        ...

@@ -1,0 +1,217 @@
+"""The command `kennel tune`."""
+
+import contextlib
+import json
+import secrets
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from botocore.exceptions import ClientError
+
+from kennel.errors import KennelError, SearchError
+from kennel.tuning.summary import JSON, Summary, read_summary
+from kennel_cli.follow import show_to_end
+from kennel_cli.jobs import JobInputs, job_inputs
+from kennel_cli.places import DryRun, Isolated, On, Place, Spot, console, job_options, platform_of
+from kennel_cli.platforms.platform import Platform
+from kennel_cli.settings import kennel_home
+from kennel_cli.tune.plan import Plan, make_plan, read_plan
+from kennel_cli.tune.presets import PRESETS
+from kennel_cli.tune.screen import final_table, follow_search, write_files
+from kennel_cli.tune.start import one_job_request, require_space, search_request, send
+from kennel_cli.tune.watch import Watch
+
+_POLL_AWS = 15.0  # seconds; each look asks once for all jobs, and again for each that ended
+
+
+class SearchFailed(KennelError):
+    """A search has failed; the message is its own reason."""
+
+
+def tune(
+    data: Annotated[str | None, typer.Option(help="folder with train/, valid/ and test/; or its s3:// URI")] = None,
+    weights: Annotated[str | None, typer.Option(help="state dict of the backbone, or none")] = None,
+    backbone: Annotated[str | None, typer.Option(help="short for --static backbone=…")] = None,
+    preset: Annotated[str | None, typer.Option(help="a search made before: " + ", ".join(PRESETS))] = None,
+    space: Annotated[Path | None, typer.Option(help="a search in YAML or JSON: ranges, static, strategy, …")] = None,
+    ranges: Annotated[
+        list[str] | None, typer.Option("--range", help="learning_rate=1e-5:1e-1:log (linear, log or reverse-log)")
+    ] = None,
+    choices: Annotated[list[str] | None, typer.Option("--choice", help="batch_size=32,64,128")] = None,
+    static: Annotated[list[str] | None, typer.Option("--static", help="epochs=4: fixed, not searched")] = None,
+    strategy: Annotated[str | None, typer.Option(help="bayesian, random, hyperband or grid (default bayesian)")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="trials in all (default 8); a grid has as many as combinations")
+    ] = None,
+    parallel: Annotated[int | None, typer.Option(help="trials at a time (default 2)")] = None,
+    objective: Annotated[str | None, typer.Option(help="the metric to improve (default valid_accuracy)")] = None,
+    early_stopping: Annotated[
+        bool | None, typer.Option("--early-stopping", help="stop trials that are worse than the median of the others")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="start of the random numbers of the search")] = None,
+    target: Annotated[float | None, typer.Option(help="end when a trial is as good as this")] = None,
+    patience: Annotated[int | None, typer.Option(help="end after so many trials without a better one")] = None,
+    warm_start: Annotated[list[str] | None, typer.Option(help="begin with what a finished search found")] = None,
+    in_one_job: Annotated[
+        bool, typer.Option("--in-one-job", help="run the whole search in one training job, with one pass over the data")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="name of the search, 32 characters at most")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="follow this search again; if its tuner was killed, it goes on")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="return at once; --resume follows it")] = False,
+    dry_run: DryRun = False,
+    spot: Spot = False,
+    isolated: Isolated = False,
+    on: On = Place.LOCAL,
+) -> None:
+    """Search for the best hyperparameters: many trials, the best one, and a page that shows them all."""
+    platform = platform_of(on)
+    if resume:
+        _resume(platform, resume)
+        _follow(platform, resume)
+        return
+    if data is None:
+        raise SearchError("give the images with --data DIR, or a search to follow with --resume NAME")
+    plan = make_plan(
+        _base(preset, space),
+        ranges or (),
+        choices or (),
+        [*(static or ()), *([f"backbone={backbone}"] if backbone else ())],
+        strategy=strategy,
+        jobs=jobs,
+        parallel=parallel,
+        objective=objective,
+        early_stopping=early_stopping,
+        seed=seed,
+        target=target,
+        patience=patience,
+        warm_start=tuple(warm_start or ()),
+    )
+    asked = job_options(on, spot, isolated)
+    name = name or f"tune-{time.strftime('%y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    if not dry_run:
+        platform.require_means()
+    inputs = job_inputs(platform, data, weights, plan.static)
+    request = (one_job_request if in_one_job else search_request)(platform, inputs, plan, name, asked)
+    if dry_run:
+        print(json.dumps(request, indent=2))
+        return
+    _start(platform, inputs, plan, request)
+    console.print(f"search {name}", highlight=False)
+    if detach:
+        return
+    if in_one_job:
+        show_to_end(platform, name, console)
+        _show_one_job(platform, name)
+    else:
+        _follow(platform, name)
+
+
+def summary_folder(name: str) -> Path:
+    """Return the folder with the summary of a search."""
+    return kennel_home() / "tuning" / name
+
+
+def is_search(platform: Platform, name: str) -> bool:
+    """Return whether there is a tuning job of that name."""
+    try:
+        platform.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("ResourceNotFound", "ValidationException"):
+            return False
+        raise
+    return True
+
+
+def stop_search(platform: Platform, name: str) -> None:
+    """Stop a search, wait for the ends of its jobs, and show what it found."""
+    platform.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    _follow(platform, name)
+
+
+def _base(preset: str | None, space: Path | None) -> Plan | None:
+    if preset and space:
+        raise SearchError("give --preset or --space; a file may name its preset with `preset:`")
+    if preset and preset not in PRESETS:
+        raise SearchError(f"there is no preset {preset}; there are {', '.join(PRESETS)}")
+    if preset:
+        return PRESETS[preset]
+    return read_plan(space, PRESETS) if space else None
+
+
+def _start(platform: Platform, inputs: JobInputs, plan: Plan, request: object) -> None:
+    if not platform.option:
+        require_space(kennel_home(), inputs, plan)
+    send(platform, inputs, request)  # type: ignore[arg-type]  # either kind of request
+
+
+def _resume(platform: Platform, name: str) -> None:
+    """Start the tuner of a search again, if it is gone."""
+    if not is_search(platform, name):
+        raise SearchError(f"there is no search {name}; see `kennel jobs{platform.option}`")
+    if platform.option:
+        return  # on AWS a tuner does not die
+    with contextlib.suppress(ClientError):  # it runs, or the search has ended: there is only something to look at
+        platform.sagemaker.resume_hyper_parameter_tuning_job(name)
+
+
+def _follow(platform: Platform, name: str) -> None:
+    """Show a search until it ends, and what it found. Raises SearchFailed, or typer.Exit when it is left running."""
+    watch = Watch(platform, name)
+    poll = _POLL_AWS if platform.option else platform.poll
+    try:
+        summary = follow_search(watch, console, poll)
+    except KeyboardInterrupt:
+        _leave_or_stop(platform, name)
+        summary = follow_search(watch, console, poll)
+    write_files(summary_folder(name), summary)
+    _show(summary, platform)
+
+
+def _leave_or_stop(platform: Platform, name: str) -> None:
+    """Ask whether the jobs should be stopped; raises typer.Exit when they should not."""
+    there = f"{name}{platform.option}"
+    stop = False
+    if sys.stdin.isatty():
+        with contextlib.suppress(typer.Abort):  # a second Ctrl-C: leave at once
+            stop = typer.confirm("\nStop the running jobs? Otherwise they go on.", default=False)
+    if not stop:
+        console.print(f"the search goes on; `kennel tune --resume {there}` follows it, `kennel stop {there}` ends it")
+        raise typer.Exit(130)
+    with contextlib.suppress(ClientError):  # it has ended meanwhile
+        platform.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+
+
+def _show_one_job(platform: Platform, name: str) -> None:
+    """Take the summary out of the job's output, and show it."""
+    described = platform.sagemaker.describe_training_job(TrainingJobName=name)
+    folder = summary_folder(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = f"{described['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output/output.tar.gz"
+    with tarfile.open(platform.fetch(archive)) as tar:
+        for member in tar.getmembers():
+            if member.isfile() and member.name.startswith("tuning."):
+                tar.extract(member, folder, filter="data")
+    _show(read_summary(folder), platform)
+
+
+def _show(summary: Summary, platform: Platform) -> None:
+    """Print the trials, best first, and what can be done now. Raises SearchFailed with the search's own reason."""
+    folder = summary_folder(summary.name)
+    if summary.trials:
+        console.print(final_table(summary))
+    if summary.status == "Failed":
+        raise SearchFailed(f"the search {summary.name} failed: {summary.reason}")
+    console.print(f"search {summary.name} is {summary.status} after {summary.seconds:.1f} s", highlight=False)
+    if best := summary.best:
+        console.print(f"the best:      trial {best.number}, {summary.metric} {best.objective:.4f}", highlight=False)
+        again = f"kennel train --from-tuning {summary.name}{platform.option} --data …"
+        console.print(f"train with it: {again}", highlight=False, soft_wrap=True)
+        if not platform.option:
+            console.print(f"serve it with: kennel deploy --model {best.job or summary.name}", soft_wrap=True)
+    console.print(f"all of it:     {folder / JSON.replace('json', 'html')}", highlight=False, soft_wrap=True)
