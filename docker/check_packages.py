@@ -19,7 +19,10 @@ IMPORTED = (
     "boto3",
     "flask",
     "gunicorn.app.wsgiapp",
+    "jinja2",
     "numpy",
+    "optuna.importance",
+    "optuna.storages",
     "pandas",
     "PIL.Image",
     "psutil",
@@ -38,6 +41,7 @@ IMPORTED = (
     "torch.profiler",
     "torch.utils.data",
     "typer",
+    "yaml",
 )
 FROM_THE_DRIVER = ("libcuda.so.1", "libnvidia-ml.so.1")  # the host mounts them into the container
 # for MPI and for network cards that reach into GPUs: loaded by name, where the libraries of such a card are

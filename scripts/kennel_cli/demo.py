@@ -1,58 +1,70 @@
-"""The whole way in one command: real images, a real training job, a real endpoint, answered requests."""
+"""The whole way in one command: real images, a real search, a real endpoint, answered requests."""
 
 import random
-from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from kennel.errors import KennelError
+from kennel.hyperparameters import Range
 from kennel.images.index import index_images
+from kennel.tuning.summary import Trial
 from kennel_cli.endpoints import delete_endpoint, start_endpoint, wait_until_in_service
-from kennel_cli.follow import follow_training
-from kennel_cli.jobs import start_training
+from kennel_cli.jobs import job_inputs
 from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.means import require_image_packages
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
+from kennel_cli.requests import PLAIN
+from kennel_cli.tune.command import new_search_name, summary_folder
+from kennel_cli.tune.plan import Plan, make_plan
+from kennel_cli.tune.screen import final_table, follow_search, write_files
+from kennel_cli.tune.start import search_request, send
+from kennel_cli.tune.watch import Watch
 
-# nothing pretrained fits 8x8 pixels of grey, and it need not: a small network learns them from scratch in half a minute
-DIGITS_HYPERPARAMETERS = {
-    "backbone": "resnet18",
-    "image_size": "32",
-    "epochs": "6",
-    "learning_rate": "0.002",
-    "augment": "none",  # a mirrored digit is another sign
-}
+# nothing pretrained fits 8x8 pixels of grey, and it need not: a small network learns them from scratch in 20 seconds
+DIGITS = Plan(
+    ranges={"learning_rate": Range(5e-4, 5e-3, "Logarithmic"), "batch_size": Range(choices=("32", "64"))},
+    static={
+        "backbone": "resnet18",
+        "image_size": "32",
+        "epochs": "5",
+        "augment": "none",  # a mirrored digit is another sign
+    },
+    jobs=3,
+    seed=0,
+)
+YOURS = Plan(
+    ranges={"learning_rate": Range(1e-4, 1e-2, "Logarithmic"), "dropout": Range(0.2, 0.6)},
+    static={"epochs": "8"},
+    jobs=4,
+    seed=0,
+)
 SHOWN = 3  # predictions that the demo prints
 
 
 class DemoFailed(KennelError):
-    """The demo's job or endpoint did not do what it should."""
+    """The demo's search or endpoint did not do what it should."""
 
 
 def run_demo(home: Path, data: Path | None, weights: str | None, backbone: str | None, console: Console) -> None:
-    """Train on `data`, or on handwritten digits, serve the model, and show three predictions. Raises DemoFailed."""
+    """Tune on `data`, or on handwritten digits, serve the best model, and show three predictions. Raises DemoFailed."""
     require_image_packages("sklearn")
-    hyperparameters: Mapping[str, str] = {"backbone": backbone} if backbone else {}
+    plan = make_plan(YOURS, static=[f"backbone={backbone}"] if backbone else [])
     if data is None:
-        data, weights = write_digits(home / "datasets" / "digits"), "none"
-        hyperparameters = DIGITS_HYPERPARAMETERS
+        data, weights, plan = write_digits(home / "datasets" / "digits"), "none", DIGITS
     console.rule("1. the images")
     console.print(f"{data}", soft_wrap=True)
 
-    console.rule("2. a training job")
+    console.rule("2. a search for hyperparameters: a few quick trials")
     platform = LocalPlatform(home)
-    job = start_training(platform, str(data), weights, hyperparameters)
-    description = follow_training(platform, job, console)
-    if description["TrainingJobStatus"] != "Completed":
-        raise DemoFailed(f"the job {job} is {description['TrainingJobStatus']}: {description.get('FailureReason')}")
-    metrics = {metric["MetricName"]: metric["Value"] for metric in description["FinalMetricDataList"]}
-
-    console.rule("3. an endpoint")
+    best, page = _search(platform, str(data), weights, plan, console)
     sagemaker = platform.sagemaker
-    endpoint = start_endpoint(sagemaker, job, None)
+    description = sagemaker.describe_training_job(TrainingJobName=best.job)
+
+    console.rule("3. an endpoint with the best trial's model")
+    endpoint = start_endpoint(sagemaker, best.job, None)
     try:
         wait_until_in_service(sagemaker, endpoint)
         console.print(f"{endpoint} listens on {sagemaker.endpoint_url(endpoint)}/invocations", soft_wrap=True)
@@ -62,9 +74,25 @@ def run_demo(home: Path, data: Path | None, weights: str | None, backbone: str |
 
     console.rule("done")
     artifact = platform.locate(description["ModelArtifacts"]["S3ModelArtifacts"])
-    console.print(f"test accuracy {metrics['test_accuracy']:.4f}")
+    console.print(f"test accuracy {best.metrics['test_accuracy']:.4f}")
+    console.print(f"the trials:    {page}", soft_wrap=True)
     console.print(f"the model:     {artifact}", soft_wrap=True)
-    console.print(f"serve it with: kennel deploy --model {job}", soft_wrap=True)
+    console.print(f"serve it with: kennel deploy --model {best.job}", soft_wrap=True)
+
+
+def _search(
+    platform: LocalPlatform, data: str, weights: str | None, plan: Plan, console: Console
+) -> tuple[Trial, Path]:
+    """Run the search, print its table, and return the best trial and the page that shows all of them."""
+    name = new_search_name("demo")
+    inputs = job_inputs(platform, data, weights, plan.static)
+    send(platform, inputs, search_request(platform, inputs, plan, name, PLAIN))
+    summary = follow_search(Watch(platform, name), console, platform.poll)
+    write_files(summary_folder(name), summary)
+    if summary.status != "Completed" or summary.best is None:
+        raise DemoFailed(f"the search {name} is {summary.status}: {summary.reason}")
+    console.print(final_table(summary))
+    return summary.best, summary_folder(name) / "tuning.html"
 
 
 def write_digits(folder: Path) -> Path:

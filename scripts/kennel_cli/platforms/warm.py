@@ -23,6 +23,7 @@ _NOT_KEPT = ("sagemaker_training", "kennel.container.hook")
 
 def warm_up() -> None:
     """Import what a training job needs. Has to be called before `fork_keeper`, by a process without threads."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `train` sets it; read once, when torch is imported
     for name in _IMPORTED:
         importlib.import_module(name)
     for name in list(sys.modules):

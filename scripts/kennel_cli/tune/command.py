@@ -93,7 +93,7 @@ def tune(
         warm_start=tuple(warm_start or ()),
     )
     asked = job_options(on, spot, isolated)
-    name = name or f"tune-{time.strftime('%y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    name = name or new_search_name("tune")
     if not dry_run:
         platform.require_means()
     inputs = job_inputs(platform, data, weights, plan.static)
@@ -110,6 +110,11 @@ def tune(
         _show_one_job(platform, name)
     else:
         _follow(platform, name)
+
+
+def new_search_name(stem: str) -> str:
+    """Return a name that no search has had, short enough for one."""
+    return f"{stem}-{time.strftime('%y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def summary_folder(name: str) -> Path:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -56,10 +57,10 @@ def write_files(folder: Path, summary: Summary) -> None:
 
 
 def _table(summary: Summary, trials: Sequence[Trial], title: str | None) -> Table:
-    table = Table(title=title, title_justify="left")
-    for head in ("trial", "status", "epoch", summary.metric, "seconds"):
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for head in ("trial", "status", "epoch", "objective", "s"):
         table.add_column(head, no_wrap=True, justify="left" if head == "status" else "right")
-    table.add_column("hyperparameters", overflow="fold")  # there may be many: this column takes what room there is
+    table.add_column("hyperparameters")  # there may be many: this column takes what room there is
     best = summary.best
     for trial in trials:
         table.add_row(*_cells(trial), style="bold green" if trial is best else "")
@@ -71,7 +72,7 @@ def _cells(trial: Trial) -> list[str]:
     if not objective and trial.curve and trial.status in RUNNING:
         objective = f"{trial.curve[-1]:.4f} …"
     seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
-    values = "  ".join(f"{name} {_short(value)}" for name, value in trial.hyperparameters.items())
+    values = "  ".join(f"{name}={_short(value)}" for name, value in trial.hyperparameters.items())
     return [str(trial.number), trial.status, str(len(trial.curve) or ""), objective, seconds, values]
 
 

@@ -1,0 +1,199 @@
+"""`kennel tune`, as a user types it."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kennel_cli.platforms.validation import validate
+
+SMALL = ("--weights", "none", "--backbone", "resnet18", "--static", "image_size=32", "--static", "batch_size=8")
+HEAD = ("--static", "unfreeze=all", "--static", "epochs=1")
+FEW = ("--range", "learning_rate=1e-4:1e-2:log", "--jobs", "3", "--seed", "1", *SMALL, *HEAD)
+
+
+def command(*arguments):
+    return [str(Path(sys.executable).with_name("kennel")), *map(str, arguments)]
+
+
+@pytest.fixture
+def kennel(home):
+    """Run the command and return how it ended."""
+
+    def run(*arguments, limit=200):
+        return subprocess.run(command(*arguments), check=False, capture_output=True, text=True, timeout=limit)
+
+    return run
+
+
+def test_a_search_ends_with_a_table_files_and_what_to_do_next(kennel, colour_images, home):
+    done = kennel("tune", "--data", colour_images, "--name", "colours", *FEW)
+    assert done.returncode == 0, done.stderr
+    assert "trial=1; status=InProgress; learning_rate=0.0005;" in done.stdout
+    assert len(re.findall(r"trial=\d; status=Completed; valid_accuracy=", done.stdout)) == 3
+    table = re.findall(r"^ +(\d) +Completed +1 +(0\.\d+|1\.0+) ", done.stdout, re.MULTILINE)
+    assert sorted(number for number, _ in table) == ["1", "2", "3"]
+    objectives = [float(value) for _, value in table]
+    assert objectives == sorted(objectives, reverse=True)
+
+    folder = home / "tuning" / "colours"
+    found = json.loads((folder / "tuning.json").read_text())
+    assert found["best"]["objective"] == max(objectives)
+    with (folder / "tuning.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["trial"] for row in rows] == ["1", "2", "3"]
+    assert all(row["test_accuracy"] for row in rows)
+    assert "| trial | status |" in (folder / "tuning.md").read_text()
+    assert "colours" in (folder / "tuning.html").read_text()
+    assert str(folder / "tuning.html") in done.stdout
+    assert f"kennel deploy --model {found['best']['job']}" in done.stdout
+    assert re.search(r"colours +Completed +Bayesian", kennel("jobs").stdout.replace("│", " "))
+
+    again = kennel("train", "--data", colour_images, "--from-tuning", "colours", "--name", "again")
+    assert again.returncode == 0, again.stderr
+    request = json.loads((home / "training-jobs" / "again" / "request.json").read_text())
+    best = dict(found["best"]["hyperparameters"])
+    assert {name: request["HyperParameters"][name] for name in best} == best
+
+    shown = kennel("tune", "--resume", "colours")
+    assert shown.returncode == 0
+    assert "search colours is Completed" in shown.stdout
+
+
+def test_a_search_in_one_job_shows_the_same_table(kennel, colour_images, home):
+    done = kennel("tune", "--in-one-job", "--data", colour_images, "--name", "one", *FEW)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^ +\d +Completed +1 ", done.stdout, re.MULTILINE)) == 3
+    assert "kennel deploy --model one" in done.stdout
+    assert (home / "tuning" / "one" / "tuning.html").is_file()
+    assert [job.name for job in (home / "training-jobs").iterdir()] == ["one"]
+    assert (home / "s3" / "kennel-local" / "training" / "one" / "output" / "model.tar.gz").is_file()
+
+
+def test_a_dry_run_prints_the_request_and_starts_nothing(kennel, colour_images, home):
+    done = kennel("tune", "--dry-run", "--data", colour_images, "--preset", "resnet50-head", "--weights", "none")
+    assert done.returncode == 0, done.stderr
+    request = json.loads(done.stdout)
+    validate("CreateHyperParameterTuningJob", request)
+    ranges = request["HyperParameterTuningJobConfig"]["ParameterRanges"]
+    assert {entry["Name"] for entry in ranges["CategoricalParameterRanges"]} == {"batch_size", "optimizer", "fc_units"}
+    assert request["TrainingJobDefinition"]["StaticHyperParameters"]["backbone"] == "resnet50"
+    assert not (home / "tuning-jobs").exists()
+
+
+def test_ctrl_c_leaves_a_search_running_that_can_be_followed_and_stopped(kennel, colour_images, home):
+    arguments = ("tune", "--data", colour_images, "--name", "long", *FEW, "--static", "epochs=1000")
+    with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("trial=1; status=InProgress"):
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 130
+    assert "`kennel tune --resume long` follows it, `kennel stop long` ends it" in " ".join(rest.split())
+    assert (
+        json.loads((home / "tuning-jobs" / "long" / "status.json").read_text())["HyperParameterTuningJobStatus"]
+        == "InProgress"
+    )
+    stopped = kennel("stop", "long")
+    assert "search long is Stopped" in stopped.stdout, stopped.stderr
+
+
+def test_a_killed_tuner_goes_on_with_resume(kennel, colour_images, home):
+    started = kennel("tune", "--detach", "--data", colour_images, "--name", "killed", *FEW)
+    assert started.returncode == 0, started.stderr
+    lock = str(home / "tuning-jobs" / "killed" / "keeper.lock")
+    deadline = time.monotonic() + 60
+    while not list((home / "training-jobs").glob("killed-001-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    [tuner] = [p for p in psutil.process_iter() if any(file.path == lock for file in files(p))]
+    os.kill(tuner.pid, signal.SIGKILL)
+    tuner.wait(10)
+    taken = kennel("tune", "--data", colour_images, "--name", "killed", *FEW)
+    assert (taken.returncode, "must be unique" in taken.stderr) == (1, True)
+    resumed = kennel("tune", "--resume", "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "search killed is Completed" in resumed.stdout
+    assert len(list((home / "training-jobs").iterdir())) == 3
+
+
+def files(process):
+    try:
+        return process.open_files()
+    except psutil.Error:
+        return []
+
+
+def test_a_search_that_fails_says_why_and_exits_with_1(kennel, colour_images, tmp_path):
+    (tmp_path / "broken.pth").write_text("no weights")
+    arguments = ("--range", "learning_rate=1e-4:1e-2:log", "--backbone", "resnet18", "--jobs", "4")
+    failed = kennel("tune", "--data", colour_images, "--weights", tmp_path / "broken.pth", "--name", "bad", *arguments)
+    assert failed.returncode == 1
+    assert "the search bad failed: The first 3 training jobs failed" in failed.stderr
+    assert "broken.pth is no readable state dict" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--range", "colour=1:2"), "colour: there is no such hyperparameter; known are backbone, "),
+        (("--range", "dropout=0.1:2"), "dropout=2: must be a number from 0 to 0.95"),
+        (("--range", "dropout=0.5:0.1"), "the smallest value 0.5 is above the largest, 0.1"),
+        (("--range", "dropout"), "should look like --range learning_rate=1e-5:1e-1:log"),
+        (("--strategy", "grid", "--range", "dropout=0.1:0.5"), "dropout has a range instead of values"),
+        (
+            (
+                "--strategy",
+                "grid",
+                *(f"--choice={n}={','.join(map(str, range(1, 31)))}" for n in ("epochs", "batch_size")),
+            ),
+            "the grid has 900 combinations; 750 are the most",
+        ),
+        (("--strategy", "magic"), "there is no strategy 'Magic'; it is one of bayesian, random, hyperband, grid"),
+        (("--objective", "beauty"), "no job prints the metric 'beauty'; the objective is one of train_loss"),
+        (("--name", "n" * 33), "has 33 characters; the name of a search has 32 at most"),
+        (("--jobs", "751"), "MaxNumberOfTrainingJobs is 751; Bayesian takes 750 at most"),
+        (("--strategy", "hyperband"), "Hyperband needs MaxResource, or a static hyperparameter `epochs`"),
+        (("--warm-start", "nobody"), "there is no tuning job nobody"),
+        (("--preset", "magic"), "there is no preset magic; there are resnet50-head, "),
+        (("--space", "missing.yaml"), "missing.yaml cannot be read"),
+        (("--in-one-job", "--objective", "test_accuracy"), "in one job the objective is a metric of every epoch"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_starts(kennel, colour_images, home, arguments, complaint):
+    refused = kennel("tune", "--data", colour_images, "--weights", "none", "--backbone", "resnet18", *arguments)
+    assert refused.returncode == 1
+    assert complaint in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not list((home / "tuning-jobs").glob("*"))
+
+
+def test_a_search_without_data_or_of_an_unknown_name_is_refused(kennel):
+    assert "give the images with --data DIR" in kennel("tune").stderr
+    assert "there is no search nobody; see `kennel jobs`" in kennel("tune", "--resume", "nobody").stderr
+    assert "there is no summary of a search nobody" in kennel("train", "--data", ".", "--from-tuning", "nobody").stderr
+
+
+def test_a_full_disk_is_said_before_anything_starts(colour_images, home, monkeypatch, capsys):
+    import shutil
+
+    from kennel_cli import cli
+
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10 * 2**20))
+    monkeypatch.setattr(sys, "argv", ["kennel", "tune", "--data", str(colour_images), *FEW])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert re.search(r"the disk of .* has 0\.0 GB free, and the search needs 0\.5 GB", capsys.readouterr().err)
+    assert not (home / "tuning-jobs").exists()
