@@ -35,12 +35,23 @@ def metric_definitions() -> list[MetricDefinition]:
     return [{"Name": name, "Regex": rf"\b{name}=([0-9.]+);"} for name in METRICS]
 
 
+def value_pattern(regex: str) -> re.Pattern[str] | None:
+    """Return the pattern of a definition, or None when it is no regular expression or has no group for the value."""
+    try:
+        pattern = re.compile(regex)
+    except re.error:
+        return None
+    return pattern if pattern.groups else None
+
+
 def final_metrics(lines: Iterable[str], definitions: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Return the last value of each metric that `definitions` find in `lines`, as SageMaker does (contract B5).
 
     A definition that is no regular expression or has no group, and a value that is no finite number, are passed over.
     """
-    patterns = {definition["Name"]: pattern for definition in definitions if (pattern := _compile(definition["Regex"]))}
+    patterns = {
+        definition["Name"]: pattern for definition in definitions if (pattern := value_pattern(definition["Regex"]))
+    }
     values: dict[str, float] = {}
     for line in lines:
         for name, pattern in patterns.items():
@@ -54,7 +65,7 @@ def metric_curve(lines: Iterable[str], regex: str) -> list[float]:
 
     The line for the epoch that is kept only says again what stood there before, and is passed over.
     """
-    pattern = _compile(regex)
+    pattern = value_pattern(regex)
     if pattern is None:
         return []
     return [value for line in lines if not line.startswith(BEST_EPOCH) for value in _numbers(pattern, line)]
@@ -66,12 +77,3 @@ def _numbers(pattern: re.Pattern[str], line: str) -> Iterator[float]:
             value = float(match.group(1))
             if math.isfinite(value):
                 yield value
-
-
-def _compile(regex: str) -> re.Pattern[str] | None:
-    """Return the pattern of a user's definition, or None when it can find no value."""
-    try:
-        pattern = re.compile(regex)
-    except re.error:
-        return None
-    return pattern if pattern.groups else None

@@ -23,7 +23,7 @@ def importances(ranges: Mapping[str, Any], trials: Sequence[Trial], maximize: bo
     when fewer than eight trials have an objective, or all have the same.
     """
     parameters = parse_ranges(ranges)
-    rated = [trial for trial in trials if trial.objective is not None and trial.status in ("Completed", "Stopped")]
+    rated = [trial for trial in trials if trial.is_rated]
     if len(rated) < MIN_TRIALS or len({trial.objective for trial in rated}) == 1:
         return {}
     if len(parameters) == 1:

@@ -3,6 +3,7 @@
 import itertools
 import math
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kennel.tuning.space import Parameter, max_resource, parse_ranges
+from kennel.errors import SearchError
+from kennel.tuning.space import Parameter, parse_ranges, resources
 
 REDUCTION = 3  # Hyperband lets the best third of the trials go on from one rung to the next
+_LONG = 30  # trials; a search of more, or without a limit, begins with as many random ones as Optuna would
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class Search:
     """A search that may be kept in a file, so that it goes on where it was when its process died.
 
     `config` is a request's `HyperParameterTuningJobConfig`; its ranges and strategy decide what is proposed, its limits
-    are the caller's to keep. The first proposal is made of `defaults`, as far as the space holds them, unless there are
-    `priors`: results of earlier searches over the same hyperparameters.
+    are the caller's to keep. The first proposal is made of `defaults`, as far as the space holds them, unless `priors`
+    lie in the space: results of earlier searches over the same hyperparameters.
     """
 
     def __init__(
@@ -54,30 +57,25 @@ class Search:
         self._parameters = {parameter.name: parameter for parameter in parse_ranges(config["ParameterRanges"])}
         self._distributions = {p.name: distribution(p) for p in self._parameters.values()}
         self._grid = grid(tuple(self._parameters.values()), defaults) if config["Strategy"] == "Grid" else None
-        self._defaults = {} if priors else self._nearest(defaults)
         objective = config["HyperParameterTuningJobObjective"]
         storage = f"sqlite:///{file}" if file else None
-        study = optuna.create_study(
+        self._config = config
+        self._study = optuna.create_study(
             storage=storage,
             study_name="tuning",
             direction=objective["Type"].lower(),
+            pruner=_pruner(config, static),
             load_if_exists=True,
         )
-        # a sampler that began anew with the same seed would propose the same again
-        seed = config["RandomSeed"] + len(study.trials) if "RandomSeed" in config else None
-        study.sampler = _sampler(config, seed)
-        study.pruner = _pruner(config, static)
-        self._study = study
-        if not study.trials:
-            for prior in priors:
-                self._add(prior)
-        self._offset = sum(bool(trial.user_attrs.get("prior")) for trial in study.trials)
+        self._offset = self._add(priors)
+        self._defaults = {} if self._offset else self._nearest(defaults)
 
     def propose(self) -> Proposal | None:
         """Return what to try next; None when a grid is exhausted."""
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        trials = self._study.get_trials(deepcopy=False)
+        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
         if not waiting:
-            proposed = len(self._study.get_trials(deepcopy=False)) - self._offset
+            proposed = len(trials) - self._offset
             if self._grid is not None and proposed >= len(self._grid):
                 return None
             fixed = self._grid[proposed] if self._grid is not None else self._defaults if proposed == 0 else {}
@@ -85,26 +83,28 @@ class Search:
                 self._study.enqueue_trial(
                     {name: self._parameters[name].coordinate(value) for name, value in fixed.items()}
                 )
+        self._study.sampler = self._sampler(waiting[0] if waiting else len(trials))
         trial = self._study.ask(self._distributions)
         return self._proposal(trial.number, trial.params)
 
     def unfinished(self) -> list[Proposal]:
         """Return the proposals whose end was not told, for example because the process died."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        proposals = [self._proposal(t.number, t.params) for t in running if set(t.params) == set(self._distributions)]
-        for trial in running:  # its process died before it had drawn all values: nobody ever saw it
-            if set(trial.params) != set(self._distributions):
-                self._study.tell(trial.number, state=TrialState.FAIL)
-        return proposals
+        return [self._proposal(trial.number, self._drawn(trial)) for trial in running]
 
     def should_stop(self, number: int, curve: Sequence[float]) -> bool:
-        """Return whether Hyperband gives up proposal `number`, whose objective after each epoch so far is `curve`."""
-        [frozen] = [t for t in self._study.get_trials(deepcopy=False) if t.number == number - 1 + self._offset]
+        """Return whether Hyperband gives up proposal `number`, whose objective after each epoch so far is `curve`.
+
+        Each epoch is judged once; without a new one the answer is no.
+        """
+        frozen = self._study.get_trials(deepcopy=False)[number - 1 + self._offset]
+        new = [epoch for epoch in range(1, len(curve) + 1) if epoch not in frozen.intermediate_values]
+        if not new:
+            return False
         trial = optuna.trial.Trial(self._study, frozen._trial_id)
-        for epoch, value in enumerate(curve, start=1):
-            if epoch not in frozen.intermediate_values:
-                trial.report(value, epoch)
-        return bool(curve) and trial.should_prune()
+        for epoch in new:
+            trial.report(curve[epoch - 1], epoch)
+        return trial.should_prune()
 
     def finish(self, number: int, objective: float | None) -> None:
         """Tell the end of a proposal: the value of its objective, or None when there is none."""
@@ -123,21 +123,69 @@ class Search:
                 values[name] = value
         return values
 
-    def _add(self, prior: Prior) -> None:
-        """Let the sampler know an earlier result, if it lies within the space."""
-        inside = {name: p.nearest(prior.values.get(name, "")) for name, p in self._parameters.items()}
-        if any(value is None or not _equal(value, prior.values[name]) for name, value in inside.items()):
-            return
-        params = {name: p.coordinate(str(inside[name])) for name, p in self._parameters.items()}
-        trial = create_trial(
-            value=prior.objective, params=params, distributions=self._distributions, user_attrs={"prior": True}
+    def _drawn(self, trial: FrozenTrial) -> Mapping[str, Any]:
+        """Return a trial's coordinates, and draw those that are missing because the process died meanwhile."""
+        if set(trial.params) == set(self._distributions):
+            return trial.params
+        self._study.sampler = self._sampler(trial.number)
+        live = optuna.trial.Trial(self._study, trial._trial_id)
+        return {name: live._suggest(name, axis) for name, axis in self._distributions.items()}
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        """Return what draws trial `number`.
+
+        Each trial has a seed of its own, so that a search that was interrupted neither draws the same again nor others.
+        """
+        given = self._config.get("RandomSeed")
+        seed = None if given is None else zlib.crc32(f"{given} {number}".encode())
+        if self._config["Strategy"] in ("Random", "Grid"):
+            return optuna.samplers.RandomSampler(seed)
+        jobs = self._config["ResourceLimits"].get("MaxNumberOfTrainingJobs", _LONG)
+        # a short search cannot afford the ten random trials that Optuna begins with otherwise
+        startup = min(10, max(3, jobs // 3))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate has been one for years
+            return optuna.samplers.TPESampler(
+                seed=seed, multivariate=True, constant_liar=True, n_startup_trials=startup
+            )
+
+    def _add(self, priors: Sequence[Prior]) -> int:
+        """Let the sampler know those of the earlier results that lie within the space; return how many there are."""
+        known = self._study.get_trials(deepcopy=False)
+        count = sum("prior" in trial.user_attrs for trial in known)
+        if count == len(known):  # nothing was proposed yet; some are there if the process died while it added them
+            for prior in list(filter(self._is_inside, priors))[count:]:
+                params = {
+                    name: p.coordinate(str(p.nearest(prior.values[name]))) for name, p in self._parameters.items()
+                }
+                self._study.add_trial(
+                    create_trial(
+                        value=prior.objective,
+                        params=params,
+                        distributions=self._distributions,
+                        user_attrs={"prior": True},
+                    )
+                )
+                count += 1
+        return count
+
+    def _is_inside(self, prior: Prior) -> bool:
+        return all(
+            name in prior.values
+            and (value := parameter.nearest(prior.values[name])) is not None
+            and _equal(value, prior.values[name])
+            for name, parameter in self._parameters.items()
         )
-        self._study.add_trial(trial)
 
 
 def grid(parameters: Sequence[Parameter], defaults: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return all combinations of the values; the one nearest to the defaults comes first."""
+    """Return all combinations of the values; the one nearest to the defaults comes first.
+
+    Raises SearchError when a parameter has a range instead of values (contract B1).
+    """
     names = [parameter.name for parameter in parameters]
+    if ranged := [parameter.name for parameter in parameters if not parameter.values]:
+        raise SearchError(f"Grid tries every combination of values; {', '.join(ranged)} has a range instead of values")
     # the sort is stable, so that a default comes first and the others keep their order
     ordered = [sorted(p.values, key=lambda value, p=p: value != defaults.get(p.name)) for p in parameters]  # type: ignore[misc]
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*ordered)]
@@ -161,21 +209,7 @@ def distribution(parameter: Parameter) -> BaseDistribution:
     return FloatDistribution(parameter.low, parameter.high, log=parameter.scaling == "Logarithmic")
 
 
-def _sampler(config: Mapping[str, Any], seed: int | None) -> optuna.samplers.BaseSampler:
-    if config["Strategy"] in ("Random", "Grid"):
-        return optuna.samplers.RandomSampler(seed)
-    jobs = config["ResourceLimits"]["MaxNumberOfTrainingJobs"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate has been one for years
-        # a short search cannot afford the ten random trials that Optuna begins with otherwise
-        return optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, constant_liar=True, n_startup_trials=min(10, max(3, jobs // 3))
-        )
-
-
 def _pruner(config: Mapping[str, Any], static: Mapping[str, str]) -> optuna.pruners.BasePruner:
     if config["Strategy"] != "Hyperband":
         return optuna.pruners.NopPruner()
-    given = config.get("StrategyConfig", {}).get("HyperbandStrategyConfig", {})
-    least = int(given.get("MinResource", 1))
-    return optuna.pruners.HyperbandPruner(least, max_resource(config, static), REDUCTION)
+    return optuna.pruners.HyperbandPruner(*resources(config, static), REDUCTION)

@@ -27,10 +27,16 @@ class Parameter:
     values: tuple[str, ...] = ()  # of a categorical one
 
     def text(self, value: float) -> str:
-        """Return a number of this range as the container gets it (contract B4); six digits are kept."""
+        """Return a number of this range as the container gets it (contract B4).
+
+        Six digits are kept; in a reverse logarithmic range, which may end at 0.9999999, six of what is left to 1.
+        """
         if self.kind == "Integer":
-            return str(int(value))
-        return repr(min(max(float(f"{value:.6g}"), self.low), self.high))
+            return str(round(value))
+        short = float(f"{value:.6g}")
+        if self.scaling == "ReverseLogarithmic":
+            short = round(1 - float(f"{1 - value:.6g}"), 15)
+        return repr(min(max(short, self.low), self.high))
 
     def coordinate(self, text: str) -> Any:
         """Return where a value lies on the axis that is searched: as it is, but for reverse logarithmic ranges.
@@ -40,7 +46,7 @@ class Parameter:
         if self.kind == "Categorical":
             return text
         if self.kind == "Integer":
-            return int(text)
+            return round(float(text))
         return 1 - float(text) if self.scaling == "ReverseLogarithmic" else float(text)
 
     def at(self, coordinate: Any) -> str:
@@ -136,15 +142,19 @@ def _categorical(given: Mapping[str, Any]) -> Parameter:
     return Parameter(given["Name"], "Categorical", values=values)
 
 
-def max_resource(config: Mapping[str, Any], static: Mapping[str, str]) -> int:
-    """Return how many epochs Hyperband's longest trials take: as configured, or the static number of epochs.
+def resources(config: Mapping[str, Any], static: Mapping[str, str]) -> tuple[int, int]:
+    """Return how many epochs Hyperband's shortest and longest trials take.
 
-    Raises SearchError when there is neither (contract B8).
+    The longest is as configured, or the static number of epochs. Raises SearchError when there is neither, or it is
+    shorter than the shortest (contract B8).
     """
     given = config.get("StrategyConfig", {}).get("HyperbandStrategyConfig", {})
-    if "MaxResource" in given:
-        return int(given["MaxResource"])
-    for name in RESOURCE_NAMES:
-        if static.get(name, "").isdecimal():
-            return int(static[name])
-    raise SearchError("Hyperband needs MaxResource, or a static hyperparameter `epochs`, to know how long a trial is")
+    counts = [int(static[name]) for name in RESOURCE_NAMES if static.get(name, "").isdecimal()]
+    if "MaxResource" not in given and not counts:
+        raise SearchError(
+            "Hyperband needs MaxResource, or a static hyperparameter `epochs`, to know how long a trial is"
+        )
+    least, most = int(given.get("MinResource", 1)), int(given.get("MaxResource", counts[0] if counts else 0))
+    if least > most:
+        raise SearchError(f"MinResource {least} is above the {most} epochs of Hyperband's longest trials")
+    return least, most

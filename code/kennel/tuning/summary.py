@@ -11,6 +11,7 @@ from kennel.atomic import replacing, write_json, write_text
 from kennel.errors import SearchError
 
 JSON = "tuning.json"
+_MEMBERS = {"name", "status", "best", "trials"}  # of every summary
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class Trial:
     seconds: float | None = None  # from its start to its end; None as long as it runs
     curve: Sequence[float] = ()  # the objective after each epoch
     reason: str = ""  # why it failed
+
+    @property
+    def is_rated(self) -> bool:
+        """Whether it has an objective that can be compared with others: it has ended, and has not failed."""
+        return self.objective is not None and self.status in ("Completed", "Stopped")
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,7 @@ class Summary:
     def best(self) -> Trial | None:
         """The trial with the best objective, the earliest among equals; None when no trial has one."""
         sign = 1 if self.maximize else -1
-        rated = [
-            trial for trial in self.trials if trial.objective is not None and trial.status in ("Completed", "Stopped")
-        ]
+        rated = [trial for trial in self.trials if trial.is_rated]
         return max(rated, key=lambda trial: (sign * (trial.objective or 0.0), -trial.number), default=None)
 
     def to_json(self) -> dict[str, Any]:
@@ -102,11 +106,13 @@ def markdown(summary: Summary) -> str:
     if best:
         values = ", ".join(f"{name}={value}" for name, value in best.hyperparameters.items())
         lines += [f"Best: trial {best.number}, {summary.metric} {best.objective:.4f}, with {values}.", ""]
-    lines += ["| " + " | ".join(columns(summary)) + " |", "|---" * len(columns(summary)) + "|"]
-    lines += [
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row(summary, trial)) + " |" for trial in ranked(summary)
-    ]
+    head = columns(summary)
+    lines += [_line(head), "|---" * len(head) + "|", *(_line(row(summary, trial)) for trial in ranked(summary))]
     return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def columns(summary: Summary) -> list[str]:
@@ -123,9 +129,9 @@ def row(summary: Summary, trial: Trial) -> list[str]:
 
 
 def ranked(summary: Summary) -> list[Trial]:
-    """Return the trials, the best first and those without an objective last."""
+    """Return the trials, the best first, and last those that failed or have no objective yet."""
     sign = -1 if summary.maximize else 1
-    return sorted(summary.trials, key=lambda t: (t.objective is None, sign * (t.objective or 0.0), t.number))
+    return sorted(summary.trials, key=lambda t: (not t.is_rated, sign * (t.objective or 0.0), t.number))
 
 
 def read_summary(folder: Path) -> Summary:
@@ -158,9 +164,11 @@ def read_best(folder: Path) -> dict[str, str]:
 def _read(folder: Path) -> dict[str, Any]:
     file = folder / JSON
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SearchError(f"there is no summary of a search {folder.name} ({file}); see `kennel jobs`") from None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise SearchError(f"{file} is no summary of a search: {error}") from error
+    if not isinstance(found, dict) or not found.keys() >= _MEMBERS:
+        raise SearchError(f"{file} is no summary of a search: it has not all of {', '.join(sorted(_MEMBERS))}")
     return found

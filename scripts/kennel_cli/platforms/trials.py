@@ -62,7 +62,7 @@ def best_trial(trials: Sequence[Response], goal: str) -> Response | None:
     """Return the training job with the best final objective, the earliest among equals; None when none has one."""
     sign = -1 if goal == "Maximize" else 1
     ended = [t for t in trials if FINAL in t and t["TrainingJobStatus"] in ("Completed", "Stopped")]
-    return min(ended, key=lambda t: (sign * t[FINAL]["Value"], t["TrainingJobName"]), default=None)
+    return min(ended, key=lambda t: (sign * t[FINAL]["Value"], t["CreationTime"]), default=None)
 
 
 def final_objective(status: Mapping[str, Any], objective: Mapping[str, str]) -> Response:

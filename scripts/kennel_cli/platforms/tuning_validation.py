@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kennel.errors import SearchError
-from kennel.tuning.space import Parameter, max_resource, parse_ranges
+from kennel.metrics import value_pattern
+from kennel.tuning.space import Parameter, parse_ranges, resources
 from kennel_cli.platforms.validation import client_error, validate
 
 OPERATION = "CreateHyperParameterTuningJob"
@@ -39,8 +40,7 @@ def _problems(request: Mapping[str, Any]) -> Iterator[str]:
         if member not in config:
             yield f"{member} is missing in HyperParameterTuningJobConfig"
             return
-    if "ResourceConfig" not in definition and "HyperParameterTuningResourceConfig" not in definition:
-        yield "TrainingJobDefinition has neither ResourceConfig nor HyperParameterTuningResourceConfig"
+    yield from _resource_problems(definition)
     if config["ParameterRanges"].get("AutoParameters"):
         yield "AutoParameters are not supported here; give each hyperparameter a range"
         return
@@ -56,12 +56,26 @@ def _problems(request: Mapping[str, Any]) -> Iterator[str]:
     yield from _strategy_problems(config, parameters, static)
 
 
+def _resource_problems(definition: Mapping[str, Any]) -> Iterator[str]:
+    given = definition.get("HyperParameterTuningResourceConfig", {})
+    if "ResourceConfig" not in definition and not given:
+        yield "TrainingJobDefinition has neither ResourceConfig nor HyperParameterTuningResourceConfig"
+    elif given and "InstanceType" not in given and not given.get("InstanceConfigs"):
+        yield "HyperParameterTuningResourceConfig has neither InstanceType nor InstanceConfigs"
+
+
 def _objective_problems(config: Mapping[str, Any], definition: Mapping[str, Any]) -> Iterator[str]:
     wanted = config["HyperParameterTuningJobObjective"]["MetricName"]
-    defined = [entry["Name"] for entry in definition["AlgorithmSpecification"].get("MetricDefinitions", [])]
+    definitions = definition["AlgorithmSpecification"].get("MetricDefinitions", [])
+    defined = [entry["Name"] for entry in definitions]
     if wanted not in defined:
         known = ", ".join(defined) or "none"
         yield f"the objective metric {wanted} is not among the MetricDefinitions, which yield: {known}"
+    for entry in definitions:
+        if entry["Name"] == wanted and value_pattern(entry["Regex"]) is None:
+            yield f"the Regex of {wanted}, {entry['Regex']!r}, is none or has no group, so that it can find no value"
+    for name in sorted({name for name in defined if defined.count(name) > 1}):
+        yield f"MetricDefinitions define {name} {defined.count(name)} times; define it once"
 
 
 def _space_problems(parameters: tuple[Parameter, ...], static: Mapping[str, str]) -> Iterator[str]:
@@ -99,12 +113,11 @@ def _strategy_problems(
         if config.get("TrainingJobEarlyStoppingType", "Off") != "Off":
             yield "TrainingJobEarlyStoppingType is Auto; Hyperband stops trials by itself, set it to Off"
         try:
-            max_resource(config, static)
+            resources(config, static)
         except SearchError as error:
             yield str(error)
-        given = config.get("StrategyConfig", {}).get("HyperbandStrategyConfig", {})
-        if given.get("MinResource", 1) > given.get("MaxResource", math.inf):
-            yield f"MinResource {given['MinResource']} is above MaxResource {given['MaxResource']}"
+    elif "StrategyConfig" in config:
+        yield f"StrategyConfig is Hyperband's, and the strategy is {strategy}; leave it out"
 
 
 def _grid_problems(parameters: tuple[Parameter, ...], jobs: int | None) -> Iterator[str]:

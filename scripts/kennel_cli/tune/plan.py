@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -12,7 +11,8 @@ import yaml
 
 from kennel.errors import HyperparameterError, SearchError
 from kennel.hyperparameters import DECLARATIONS, Declaration, Range, canonical_name, parse_hyperparameters
-from kennel.metrics import METRICS
+from kennel.metrics import EPOCH_METRICS, METRICS
+from kennel.tuning.space import parse_ranges as check_ranges
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import HyperParameterTuningJobConfigTypeDef
@@ -63,20 +63,7 @@ def make_plan(
     without any the declared ones are. Raises SearchError or HyperparameterError with what would be right.
     """
     given = parse_ranges(ranges, choices)
-    plan = base or Plan(given or declared_ranges())
-    fixed = {**plan.static, **_parse_static(static)}
-    both = sorted(set(given) & set(_parse_static(static)))
-    if both:
-        raise SearchError(f"{', '.join(both)}: given as a range and as a fixed value; give one")
-    fixed = {name: value for name, value in fixed.items() if name not in given}
-    space = {name: values for name, values in {**plan.ranges, **given}.items() if name not in fixed}
-    if not space:
-        raise SearchError("nothing is left to search: every hyperparameter is fixed; give a --range or a --choice")
-    if settings.get("strategy"):
-        settings["strategy"] = settings["strategy"].capitalize()
-    plan = replace(plan, ranges=space, static=fixed, **{k: v for k, v in settings.items() if v not in (None, ())})
-    _check(plan)
-    return plan
+    return _merge(base, given, _fixed(_split(text, "--static", "epochs=4") for text in static), settings)
 
 
 def parse_ranges(ranges: Iterable[str], choices: Iterable[str]) -> dict[str, Range]:
@@ -97,7 +84,7 @@ def read_plan(file: Path, presets: Mapping[str, Plan]) -> Plan:
     """Read a plan from YAML or JSON.
 
     Its keys are those of a Plan, and `preset`; a range is a list of values or `{low, high, scale}`. Raises SearchError
-    for what it does not know.
+    or HyperparameterError for what it does not know.
     """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))  # JSON is YAML
@@ -109,15 +96,12 @@ def read_plan(file: Path, presets: Mapping[str, Plan]) -> Plan:
     if unknown := sorted(str(key) for key in content if key not in known):
         raise SearchError(f"{file}: {', '.join(unknown)} is not known; known are {', '.join(sorted(known))}")
     preset = content.pop("preset", None)
-    if preset is not None and preset not in presets:
+    if preset is not None and preset not in [*presets]:  # a list: what a file holds need not be hashable
         raise SearchError(f"{file}: there is no preset {preset!r}; there are {', '.join(presets)}")
     ranges: dict[str, Range] = {}
     for name, given in _mapping(file, content, "ranges").items():
         _add(ranges, str(name), given)
-    static = [f"{name}={value}" for name, value in _mapping(file, content, "static").items()]
-    base = presets[preset] if preset else Plan(ranges or declared_ranges())
-    fixed = {name: value for name, value in base.static.items() if name not in ranges}
-    base = replace(base, ranges={**base.ranges, **ranges}, static=fixed)
+    static = _fixed((str(name), str(value)) for name, value in _mapping(file, content, "static").items())
     settings = {key: value for key, value in content.items() if key not in ("ranges", "static")}
     for key, kind in _KINDS.items():
         if key in settings and (
@@ -126,7 +110,7 @@ def read_plan(file: Path, presets: Mapping[str, Plan]) -> Plan:
             raise SearchError(f"{file}: {key} is {settings[key]!r}; it should be {_WORDS[key]}")
     if "warm_start" in settings:
         settings["warm_start"] = tuple(str(name) for name in settings["warm_start"])
-    return make_plan(base, static=static, **settings)
+    return _merge(presets[preset] if preset else None, ranges, static, settings)
 
 
 _KINDS: Mapping[str, Any] = {
@@ -180,11 +164,6 @@ def tuning_config(plan: Plan) -> HyperParameterTuningJobConfigTypeDef:
     return config
 
 
-def config_text(config: Any) -> str:
-    """Return a configuration as the hyperparameter `search` holds it."""
-    return json.dumps(config, separators=(",", ":"))
-
-
 def _parameter_ranges(ranges: Mapping[str, Range]) -> Any:
     members: dict[str, list[dict[str, Any]]] = {}
     for name, values in ranges.items():
@@ -213,6 +192,8 @@ def _add(found: dict[str, Range], key: str, given: Any) -> None:
     if name in found:
         raise SearchError(f"{name}: has two ranges; give it one")
     declaration = DECLARATIONS[name]
+    if given == []:
+        raise SearchError(f"{name}: is an empty list; give it the values to try")
     if isinstance(given, list):
         found[name] = Range(choices=tuple(_value(declaration, str(value)) for value in given))
         return
@@ -235,11 +216,13 @@ def _value(declaration: Declaration, text: str) -> str:
     return text.strip()
 
 
-def _parse_static(static: Sequence[str]) -> dict[str, str]:
+def _fixed(given: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the fixed values by their declared names, each checked."""
     values: dict[str, str] = {}
-    for text in static:
-        key, value = _split(text, "--static", "epochs=4")
-        values[canonical_name(key)] = value
+    for key, value in given:
+        name = canonical_name(key)
+        if values.setdefault(name, value) != value:
+            raise SearchError(f"{name}: is fixed twice, as {values[name]} and as {value}; give one")
     parse_hyperparameters(values)
     return values
 
@@ -251,13 +234,37 @@ def _mapping(file: Path, content: Mapping[str, Any], key: str) -> Mapping[Any, A
     return value
 
 
+def _merge(
+    base: Plan | None, ranges: Mapping[str, Range], static: Mapping[str, str], settings: Mapping[str, Any]
+) -> Plan:
+    """Return `base` with what goes before it: a range frees what the base fixes, a fixed value takes its range away."""
+    if both := sorted({*ranges} & {*static}):
+        raise SearchError(f"{', '.join(both)}: given as a range and as a fixed value; give one")
+    plan = base or Plan(ranges or declared_ranges())
+    fixed = {name: value for name, value in {**plan.static, **static}.items() if name not in ranges}
+    space = {name: values for name, values in {**plan.ranges, **ranges}.items() if name not in fixed}
+    if not space:
+        raise SearchError("nothing is left to search: every hyperparameter is fixed; give a --range or a --choice")
+    given = {name: value for name, value in settings.items() if value not in (None, ())}
+    if "strategy" in given:
+        given["strategy"] = given["strategy"].capitalize()
+    plan = replace(plan, ranges=space, static=fixed, **given)
+    _check(plan)
+    return plan
+
+
 def _check(plan: Plan) -> None:
-    """Raise SearchError for settings that no search can have; what the service limits is its validation's."""
+    """Raise SearchError for what no search can have; what the service limits is its validation's."""
+    check_ranges(_parameter_ranges(plan.ranges))
     names = get_args(Strategy)
     if plan.strategy not in names:
         raise SearchError(f"there is no strategy {plan.strategy!r}; it is one of {', '.join(names).lower()}")
     if plan.objective not in METRICS:
         raise SearchError(f"no job prints the metric {plan.objective!r}; the objective is one of {', '.join(METRICS)}")
+    if plan.objective not in EPOCH_METRICS and (plan.strategy == "Hyperband" or plan.early_stopping):
+        raise SearchError(
+            f"{plan.objective} is printed once a job, too late to stop it early; take one of {', '.join(EPOCH_METRICS)}"
+        )
     for name in ("jobs", "parallel"):
         if getattr(plan, name) < 1:
             raise SearchError(f"{name} is {getattr(plan, name)}; it should be 1 or more")
