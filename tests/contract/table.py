@@ -56,8 +56,8 @@ NOT_HERE = {
 HEAD = """# SageMaker's contract, row by row
 
 Which test shows which row, with the real programs: as processes of this machine, in containers of the image, or both.
-Rows are those of the contract's sections on training (A), tuning (B) and hosting (C1, C2); tests in `aws` show what a request
-for AWS says. Made by `python -m tests.contract.table`; a test sees to it that it is not stale.
+Rows are those of the contract's sections on training (A), tuning (B) and hosting (C1, C2); tests in `aws` show what a
+request for AWS says. Made by `python -m tests.contract.table`; a test sees to it that it is not stale.
 
 | row | where | tests, or why there is none |
 |---|---|---|

@@ -14,7 +14,7 @@ from kennel.training.run import Fitted, Job, Trainer
 from kennel.tuning.importance import importances
 from kennel.tuning.median import is_hopeless
 from kennel.tuning.search import Proposal, Search
-from kennel.tuning.space import describe_ranges
+from kennel.tuning.space import describe_ranges, parse_ranges
 from kennel.tuning.summary import Summary, Trial
 
 log = logging.getLogger(__name__)
@@ -30,10 +30,15 @@ def parse_search(text: str) -> dict[str, Any]:
         if isinstance(config, str):  # an SDK has quoted it once more (contract A4.1)
             config = json.loads(config)
         metric = config["HyperParameterTuningJobObjective"]["MetricName"]
-        needed = (config["Strategy"], config["ResourceLimits"], config["ParameterRanges"])
+        if config["HyperParameterTuningJobObjective"]["Type"] not in ("Maximize", "Minimize"):
+            raise ValueError("Type of the objective")
+        if config["Strategy"] != "Grid" and int(config["ResourceLimits"]["MaxNumberOfTrainingJobs"]) < 1:
+            raise ValueError("MaxNumberOfTrainingJobs")
+        if not parse_ranges(config["ParameterRanges"]):
+            raise ValueError("ParameterRanges")
     except (ValueError, KeyError, TypeError) as error:
         raise SearchError(f"search={text[:80]}: must be a HyperParameterTuningJobConfig in JSON: {error!r}") from None
-    if metric not in EPOCH_METRICS or not all(needed):
+    if metric not in EPOCH_METRICS:
         raise SearchError(
             f"the objective {metric} is not measured in every epoch; in one job it is one of {', '.join(EPOCH_METRICS)}"
         )

@@ -8,6 +8,8 @@ from kennel_cli.platforms.records import Record
 from kennel_cli.platforms.responses import ACCOUNT, GONE, Response, page, response, summaries
 from kennel_cli.platforms.validation import client_error, validate
 
+TRAINING_KEEPER = "kennel_cli.platforms.training_keeper"
+
 
 class TrainingJobs:
     """Training jobs with the methods, requests, responses and errors of boto3's client."""
@@ -26,7 +28,7 @@ class TrainingJobs:
         arn = f"{ACCOUNT}:training-job/{record.name}"
         status = {"TrainingJobArn": arn, "TrainingJobStatus": "InProgress", "SecondaryStatus": "Starting", **known}
         try:
-            record.create(request, status, "kennel_cli.platforms.training_keeper", self.runner, start)
+            record.create(request, status, TRAINING_KEEPER, self.runner, start)
         except FileExistsError:
             message = "Training job names must be unique within an AWS account and Region, or this machine."
             raise client_error("ResourceInUse", message, "CreateTrainingJob") from None

@@ -8,7 +8,7 @@ from typing import Any
 from kennel_cli.platforms.detach import start_detached
 from kennel_cli.platforms.records import Record
 from kennel_cli.platforms.responses import ACCOUNT, GONE, Response, cut, page, response, summaries
-from kennel_cli.platforms.training_jobs import TrainingJobs, training_status
+from kennel_cli.platforms.training_jobs import TRAINING_KEEPER, TrainingJobs, training_status
 from kennel_cli.platforms.trials import FINAL, RUNNING, best_trial, final_objective, trial_request
 from kennel_cli.platforms.tuning_validation import OPERATION, validate_tuning
 from kennel_cli.platforms.validation import client_error, validate
@@ -131,10 +131,18 @@ class TuningJobs(TrainingJobs):
         record = self._tuning_job(tuning_job)
         request = trial_request(record.request(), number, values)
         name: str = request["TrainingJobName"]
-        if not self._training_job(name).exists():
+        job = self._training_job(name)
+        if job.exists():
+            if job.status()["SecondaryStatus"] == "Starting" and not job.is_kept():
+                job.restart(TRAINING_KEEPER)  # the tuner that made it died before anybody kept it
+        else:
             arn = record.status()["HyperParameterTuningJobArn"]
             self._create_training_job(request, fork_keeper if warm else start_detached, TuningJobArn=arn)
         return name
+
+    def tuning_request(self, name: str) -> Response:
+        """Return the request of a tuning job. Not in boto3."""
+        return self._tuning_job(name).request()
 
     def tuning_folder(self, name: str) -> Path:
         """Return the folder of a tuning job. Not in boto3."""
@@ -172,9 +180,11 @@ class TuningJobs(TrainingJobs):
         request = record.request()
         tuned = {given["Name"] for given in ranges_of(request)}
         objective = request["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
-        for entry in sorted((self.home / "training-jobs").glob(f"{record.name}-*")):
-            if not re.fullmatch(re.escape(record.name) + r"-\d{3,}-[0-9a-f]{8}", entry.name):
-                continue
+        form = re.compile(re.escape(record.name) + r"-(\d{3,})-[0-9a-f]{8}")
+        named = [
+            (form.fullmatch(entry.name), entry) for entry in (self.home / "training-jobs").glob(f"{record.name}-*")
+        ]
+        for _, entry in sorted((int(match[1]), entry) for match, entry in named if match):
             trial = Record(entry)
             status = training_status(trial)
             if status.get("TuningJobArn") != record.status()["HyperParameterTuningJobArn"]:

@@ -21,9 +21,9 @@ from kennel_cli.platforms.choice import LOCAL, WARM
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.logs import new_lines
 from kennel_cli.platforms.records import Record, last_lines, now
-from kennel_cli.platforms.trials import RUNNING
+from kennel_cli.platforms.trials import FINAL, RUNNING
 from kennel_cli.platforms.warm import warm_up
-from kennel_cli.platforms.warm_start import parents_of
+from kennel_cli.platforms.warm_start import parents_of, static_of
 
 POLL = 0.1  # seconds between two looks at the trials
 GIVE_UP = 3  # trials that failed, with none that succeeded: the others would fail alike
@@ -55,7 +55,8 @@ class Tuner:
         self._running: dict[int, _Trial] = {}
         self._curves: list[list[float]] = []  # of the trials that ended
         self._values: list[float] = []  # their objectives, in the order of their ends
-        self._failed: list[str] = []  # why trials failed
+        self._failed: list[str] = []  # why trials have no objective
+        self._unseen = ""  # why one that completed has none
         self._search = Search(
             self._config,
             self._request["TrainingJobDefinition"].get("StaticHyperParameters", {}),
@@ -145,7 +146,7 @@ class Tuner:
         """Remember how a trial ended, and return its objective."""
         self._read_log(trial)
         if summary["ObjectiveStatus"] == "Succeeded":
-            value: float = summary["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
+            value: float = summary[FINAL]["Value"]
             self._values.append(value)
             self._curves.append(trial.curve)
             return value
@@ -155,10 +156,11 @@ class Tuner:
             self._failed.append(f"{trial.job}: it was stopped before it had printed {self._objective['MetricName']}")
         else:
             lines = last_lines(self._sagemaker.training_log(trial.job), 5)
-            self._failed.append(
+            self._unseen = (
                 f"{trial.job}: its log holds no value of {self._objective['MetricName']}, which {self._regex()!r} "
                 f"should find. The last lines of the log:\n{lines}"
             )
+            self._failed.append(self._unseen)
         return None
 
     def _read_log(self, trial: _Trial) -> None:
@@ -180,8 +182,8 @@ class Tuner:
         """Return why the search has no sense any more, or ""."""
         if self._values or not self._failed:
             return ""
-        if "should find" in self._failed[0]:
-            return f"The objective was not found: {self._failed[0]}"
+        if self._unseen:
+            return f"The objective was not found: {self._unseen}"
         if len(self._failed) >= GIVE_UP:
             return f"The first {len(self._failed)} training jobs failed, the first of them, {self._failed[0]}"
         return ""
@@ -234,10 +236,14 @@ class Tuner:
     def _priors(self) -> list[Prior]:
         """Return what the parents of a warm start found (contract B10)."""
         return [
-            Prior(summary["TunedHyperParameters"], summary["FinalHyperParameterTuningJobObjectiveMetric"]["Value"])
+            # what is tuned here may have been static there
+            Prior(
+                {**static_of(self._sagemaker.tuning_request(parent)), **trial["TunedHyperParameters"]},
+                trial[FINAL]["Value"],
+            )
             for parent in parents_of(self._request)
-            for summary in self._sagemaker.trials(parent)
-            if summary["ObjectiveStatus"] == "Succeeded"
+            for trial in self._sagemaker.trials(parent)
+            if FINAL in trial
         ]
 
 
@@ -253,3 +259,7 @@ def main(folder: Path) -> None:
         record.update(
             HyperParameterTuningJobStatus="Failed", HyperParameterTuningEndTime=now(), FailureReason=reason[:1024]
         )
+        sagemaker = LocalSageMaker(record.home)
+        for trial in sagemaker.trials(record.name):  # nobody waits for them any more
+            if trial["TrainingJobStatus"] == "InProgress":
+                sagemaker.stop_training_job(TrainingJobName=trial["TrainingJobName"])

@@ -12,9 +12,14 @@ def parents_of(request: Mapping[str, Any]) -> list[str]:
     return [parent["HyperParameterTuningJobName"] for parent in given]
 
 
+def static_of(request: Mapping[str, Any]) -> dict[str, str]:
+    """Return the hyperparameters that all trials of a request share."""
+    return dict(request["TrainingJobDefinition"].get("StaticHyperParameters", {}))
+
+
 def difference(parent: Mapping[str, Any], child: Mapping[str, Any]) -> str:
     """Return why a search cannot begin with what another found, or ""."""
-    statics = [request["TrainingJobDefinition"].get("StaticHyperParameters", {}) for request in (parent, child)]
+    statics = [static_of(request) for request in (parent, child)]
     objectives = [r["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"] for r in (parent, child)]
     names = [sorted({*(g["Name"] for g in ranges_of(r)), *s}) for r, s in zip((parent, child), statics, strict=True)]
     changed = [name for name in statics[0] if name in statics[1] and statics[0][name] != statics[1][name]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -42,6 +43,13 @@ class Plan:
     target: float | None = None  # an objective that is good enough to end the search
     patience: int | None = None  # trials without a better objective that end the search
     warm_start: tuple[str, ...] = ()  # finished searches to begin from
+
+    @property
+    def trials(self) -> int:
+        """How many trials there are at most: of a grid, as many as combinations."""
+        if self.strategy == "Grid":
+            return math.prod(len(values.choices) for values in self.ranges.values())
+        return self.jobs
 
 
 def declared_ranges() -> dict[str, Range]:

@@ -74,7 +74,7 @@ def require_space(home: Path, inputs: JobInputs, plan: Plan) -> None:
     if (weights := inputs.sources.get("pretrained", S3)) and not weights.startswith(S3):
         model = Path(weights).stat().st_size
     size = int(inputs.hyperparameters.get("image_size", DECLARATIONS["image_size"].default))
-    needed = images * size * size * 3 + plan.jobs * 2 * model + _SPARE
+    needed = images * size * size * 3 + plan.trials * 2 * model + _SPARE
     home.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(home).free
     if free < needed:
