@@ -134,8 +134,12 @@ def train(
     """Train a classifier and follow the job to its end."""
     platform, asked = platform_of(on), job_options(on, spot, isolated)
     if from_tuning:
-        hyperparameters = {**_best_of(from_tuning, platform.option), **hyperparameters}
-        weights = weights or ("none" if hyperparameters.get("weights") == "none" else None)
+        best = _best_of(from_tuning, platform.option)
+        if weights:
+            best.pop("weights", None)  # `none` would leave the given file unread
+        elif best.get("weights") == "none":
+            weights = "none"
+        hyperparameters = {**best, **hyperparameters}
     if dry_run:
         inputs = job_inputs(platform, data, weights, hyperparameters)
         print(json.dumps(training_request(platform, inputs, name, asked), indent=2))
