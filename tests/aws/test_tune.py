@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
+from rich.console import Console
 
 from kennel.metrics import METRICS, metric_definitions
 from kennel.tuning.one_job import parse_search
@@ -454,6 +455,21 @@ def test_a_search_is_followed_to_its_end_and_its_trials_shown_best_first(kennel,
     assert "train with it: kennel train --from-tuning dogs --on aws --data …" in lines
     assert f"all of it:     {home}/tuning/dogs/tuning.html" in lines
     assert "serve it with" not in ended.stdout  # endpoints are of this machine
+
+
+def test_on_a_terminal_a_table_is_redrawn_and_the_final_one_stays(kennel, aws, monkeypatch):
+    screen_of = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
+    monkeypatch.setattr(command, "console", screen_of)
+    aws.describe()
+    aws.look("InProgress", [job(1, "Completed", 0.8), job(2, "InProgress")])
+    aws.look("Completed", [job(1, "Completed", 0.8), job(2, "Completed", 0.9)])
+    assert follow(kennel).code == 0
+    shown = screen_of.file.getvalue()
+    assert "dogs · InProgress" in shown
+    assert "trial=1;" not in shown
+    final = shown[shown.rindex("hyperparameters") :]
+    assert final.index("0.9000") < final.index("0.8000")
+    assert "the best:      trial 2" in final
 
 
 def test_what_was_found_is_written_into_four_files(kennel, aws, home):
