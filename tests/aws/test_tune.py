@@ -35,6 +35,7 @@ ARN = f"arn:aws:sagemaker:{REGION}:123456789012"
 GOES_ON = (
     "the search goes on; `kennel tune --resume dogs --on aws` follows it again, `kennel stop dogs --on aws` ends it"
 )
+STOPPING = "the search is stopping; `kennel tune --resume dogs --on aws` follows it again"
 JOB_GOES_ON = (
     "the job goes on; `kennel tune --resume dogs --on aws` follows it again, `kennel stop dogs --on aws` ends it"
 )
@@ -241,6 +242,7 @@ PARENTS = ("--warm-start", "a", "--warm-start", "b", "--warm-start", "c")
     [
         ((), "give the images with --data DIR, or a search to follow with --resume NAME"),
         (("--data", "/no/such/folder"), "there is no folder /no/such/folder"),
+        (("--resume", "dogs", "--dry-run"), "--dry-run has no request to print"),
         ((*PHOTOS, "--name", "d" * 33), "has 33 characters; the name of a search has 32 at most"),
         ((*PHOTOS, "--name", "under_score"), "regular expression pattern"),
         ((*PHOTOS, "--preset", "cats"), "there is no preset cats; there are resnet50-head"),
@@ -669,7 +671,37 @@ def test_a_second_ctrl_c_leaves_a_search_that_is_stopping(kennel, aws, stubbed, 
     aws.look("Stopping", [job(1, "Stopping")])
     ended = follow(kennel)
     assert ended.code == 130
-    assert "the search is stopping; `kennel tune --resume dogs --on aws` follows it" in ended.stdout.splitlines()
+    assert STOPPING in ended.stdout.splitlines()
+
+
+def test_a_search_that_may_not_be_stopped_goes_on_and_that_is_said(kennel, aws, stubbed, monkeypatch):
+    interrupted(monkeypatch, 1)
+    aws.describe()
+    aws.look("InProgress", [job(1, "InProgress")])
+    stubbed.add_client_error("stop_hyper_parameter_tuning_job", "AccessDeniedException", "not allowed to stop")
+    ended = follow(kennel)
+    assert (ended.code, ended.stderr) == (1, f"kennel: not allowed to stop; {GOES_ON}\n")
+
+
+def test_a_search_that_has_ended_before_ctrl_c_is_shown(kennel, aws, stubbed, monkeypatch):
+    interrupted(monkeypatch, 1)
+    aws.describe()
+    aws.look("InProgress", [job(1, "InProgress")])
+    stubbed.add_client_error("stop_hyper_parameter_tuning_job", "ValidationException", "it is Completed")
+    aws.look("Completed", [job(1, "Completed", 0.6)])
+    ended = follow(kennel)
+    assert ended.code == 0, ended.stderr
+    assert "search dogs is Completed" in ended.stdout
+
+
+def test_a_stop_that_is_not_watched_to_its_end_is_said(kennel, aws, stubbed, monkeypatch):
+    interrupted(monkeypatch, 1)
+    aws.describe()
+    stubbed.add_response("stop_hyper_parameter_tuning_job", {}, {"HyperParameterTuningJobName": "dogs"})
+    aws.look("Stopping", [job(1, "Stopping")])
+    ended = kennel("stop", "dogs", "--on", "aws")
+    assert ended.code == 130
+    assert STOPPING in ended.stdout.splitlines()
 
 
 # What AWS answers instead

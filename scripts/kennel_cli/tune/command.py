@@ -77,6 +77,10 @@ def tune(
     """Search for the best hyperparameters: many trials, the best one, and a page that shows them all."""
     platform = platform_of(on)
     if resume:
+        if dry_run:
+            raise SearchError(
+                "--resume follows a search that was sent; --dry-run has no request to print, leave it out"
+            )
         _resume(platform, resume)
         return
     if data is None:
@@ -171,14 +175,12 @@ def _follow(platform: Platform, name: str, stopping: bool = False) -> None:
 
     Raises SearchFailed, typer.Exit when it is left running, or AwsError when AWS can no longer be asked.
     """
-    there = f"{name}{platform.option}"
     try:
         with aws_errors("sagemaker"):
             summary = _watch_to_end(platform, name, stopping)
     except (AwsError, ClientError) as error:
         said = error.response["Error"]["Message"] if isinstance(error, ClientError) else error
-        commands = f"`kennel tune --resume {there}` follows it again, `kennel stop {there}` ends it"
-        raise AwsError(f"{said}; the search goes on; {commands}") from error
+        raise AwsError(f"{said}; {_way_on(platform, name, stopping)}") from error
     write_files(summary_folder(name), summary)
     _show(summary, platform)
 
@@ -194,27 +196,33 @@ def _watch_to_end(platform: Platform, name: str, stopping: bool) -> Summary:
                 summary = watch.summary()
             return summary
         except KeyboardInterrupt:
-            if stopping:
-                there = f"{name}{platform.option}"
-                console.print(f"\nthe search is stopping; `kennel tune --resume {there}` follows it", soft_wrap=True)
-                raise typer.Exit(130) from None
-            _leave_or_stop(platform, name)
+            _leave_or_stop(platform, name, stopping)
             stopping = True
 
 
-def _leave_or_stop(platform: Platform, name: str) -> None:
-    """Ask whether the jobs should be stopped; raises typer.Exit when they should not."""
-    there = f"{name}{platform.option}"
+def _leave_or_stop(platform: Platform, name: str, stopping: bool) -> None:
+    """Ask whether the jobs should be stopped; raises typer.Exit when they should not, or are already."""
     stop = False
-    if sys.stdin.isatty():
+    if sys.stdin.isatty() and not stopping:
         with contextlib.suppress(typer.Abort):  # a second Ctrl-C: leave at once
             stop = typer.confirm("\nStop the running jobs? Otherwise they go on.", default=False)
     if not stop:
-        commands = f"`kennel tune --resume {there}` follows it again, `kennel stop {there}` ends it"
-        console.print(f"\nthe search goes on; {commands}", highlight=False, soft_wrap=True)
+        console.print(f"\n{_way_on(platform, name, stopping)}", highlight=False, soft_wrap=True)
         raise typer.Exit(130)
-    with contextlib.suppress(ClientError):  # it has ended meanwhile
+    try:
         platform.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _UNKNOWN:  # as when it has ended meanwhile
+            raise
+
+
+def _way_on(platform: Platform, name: str, stopping: bool) -> str:
+    """Say what becomes of a search that is no longer watched, and which commands are for it."""
+    there = f"{name}{platform.option}"
+    follow = f"`kennel tune --resume {there}` follows it again"
+    if stopping:
+        return f"the search is stopping; {follow}"
+    return f"the search goes on; {follow}, `kennel stop {there}` ends it"
 
 
 def _is_one_job(platform: Platform, name: str) -> bool:
