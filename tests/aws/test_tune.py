@@ -6,6 +6,8 @@ Nothing here has asked AWS itself.
 import csv
 import io
 import json
+import os
+import subprocess
 import sys
 import tarfile
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,7 @@ from rich.console import Console
 from kennel.metrics import METRICS, metric_definitions
 from kennel.tuning.one_job import parse_search
 from kennel.tuning.summary import JSON, Summary, Trial, read_summary, write_summary
+from kennel_cli.platforms.account import AwsError
 from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.tuning_validation import validate_tuning
 from kennel_cli.platforms.validation import client_error, validate
@@ -229,6 +232,26 @@ def test_a_dry_run_with_a_bucket_asks_nobody_and_needs_no_credentials(kennel, mo
     monkeypatch.setattr("kennel_cli.platforms.aws.aws_session", lambda region: pytest.fail("a session was made"))
     definition = dry_run(kennel, *RATE)["TrainingJobDefinition"]
     assert definition["OutputDataConfig"] == {"S3OutputPath": "s3://mine/training"}
+
+
+def test_a_search_needs_only_the_light_client():
+    """Ask for a dry run with every package that only the image holds hidden."""
+    code = (
+        "import importlib.abc, sys\n"
+        "class Hide(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'numpy', 'PIL', 'optuna', 'sagemaker_training'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Hide())\n"
+        "from kennel_cli.cli import main\n"
+        "main()\n"
+    )
+    environment = {**SETTINGS, "PATH": os.environ["PATH"], "KENNEL_BUCKET": "mine"}
+    arguments = ("tune", "--on", "aws", *PHOTOS, *RATE, "--dry-run")
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True, env=environment
+    )
+    validate_tuning(json.loads(ended.stdout))
 
 
 # Mistakes
@@ -520,6 +543,32 @@ def test_learning_curves_are_those_of_the_logs_without_the_line_that_repeats_b5(
     aws.look("Completed", [job(1, "Completed", 0.8), job(2, "Stopped", 0.1)])
     assert follow(kennel).code == 0
     assert [trial.curve for trial in read_summary(home / "tuning" / "dogs").trials] == [[0.6, 0.8], [0.1]]
+
+
+def eight(**more):
+    """Return as many trials as it takes to tell which hyperparameter matters."""
+    return [job(number, "Completed", number / 10, **more) for number in range(1, 9)]
+
+
+def test_what_mattered_is_told_of_eight_trials(kennel, aws, home):
+    aws.describe()
+    aws.look("Completed", eight())
+    assert follow(kennel).code == 0
+    importance = read_summary(home / "tuning" / "dogs").importance
+    assert set(importance) == {"learning_rate", "optimizer"}
+    assert importance["learning_rate"] > importance["optimizer"]
+
+
+@pytest.mark.parametrize(
+    "values", [{"learning_rate": "7", "optimizer": "lion"}, {"learning_rate": "low", "optimizer": "sgd"}, {}]
+)
+def test_values_that_the_ranges_do_not_hold_cost_no_more_than_what_mattered(kennel, aws, home, values):
+    aws.describe()
+    aws.look("Completed", eight(TunedHyperParameters=values))
+    ended = follow(kennel)
+    assert ended.code == 0, ended.stderr
+    assert read_summary(home / "tuning" / "dogs").importance == {}
+    assert (home / "tuning" / "dogs" / "tuning.html").exists()
 
 
 def test_the_last_lines_of_a_log_may_come_after_the_end_of_the_search(kennel, aws, logs, monkeypatch, home):
@@ -853,6 +902,17 @@ def test_a_search_in_one_job_that_left_nothing_is_one_sentence(kennel, s3):
     assert ended.code == 1
     archive = f"s3://{BUCKET}/training/dogs/output/output.tar.gz"
     assert ended.stderr == f"kennel: the job dogs has left no summary of its search ({archive} is missing)\n"
+
+
+def test_a_summary_that_cannot_be_fetched_now_can_be_fetched_later(kennel, monkeypatch):
+    def refuse(*arguments):
+        raise AwsError("S3 does not answer")
+
+    monkeypatch.setattr(AwsPlatform, "fetch", refuse)
+    ended = kennel(*ONE_JOB)
+    assert ended.code == 1
+    again = "`kennel tune --resume dogs --on aws` fetches what the search found"
+    assert ended.stderr == f"kennel: S3 does not answer; {again}\n"
 
 
 def test_ctrl_c_leaves_a_search_in_one_job_alone(kennel, monkeypatch):

@@ -252,7 +252,11 @@ def _follow_one_job(platform: Platform, name: str) -> None:
 
 
 def _fetch(platform: Platform, archive: str, name: str) -> Path:
-    """Return the job's output. Raises SearchError when it has left none, as one that was stopped before it began."""
+    """Return the job's output.
+
+    Raises SearchError when it has left none, as one that was stopped before it began, and AwsError when S3 cannot be
+    asked.
+    """
     problem = f"the job {name} has left no summary of its search ({platform.locate(archive)} is missing)"
     try:
         file = platform.fetch(archive)
@@ -260,6 +264,9 @@ def _fetch(platform: Platform, archive: str, name: str) -> Path:
         if error.response["Error"]["Code"] in _MISSING:
             raise SearchError(problem) from error
         raise
+    except AwsError as error:
+        again = f"`kennel tune --resume {name}{platform.option}` fetches what the search found"
+        raise AwsError(f"{error}; {again}") from error
     if not file.exists():
         raise SearchError(problem)
     return file

@@ -108,10 +108,13 @@ def _seconds(begin: datetime, end: datetime | None) -> float:
 
 
 def _importance(config: Mapping[str, Any], trials: list[Trial]) -> dict[str, float]:
-    """Return the hyperparameters' importance, where Optuna is there to tell it."""
+    """Return the hyperparameters' importance, where Optuna is there to tell it, and can."""
     if importlib.util.find_spec("optuna") is None:  # the light client does without
         return {}
     from kennel.tuning.importance import importances  # noqa: PLC0415 - as above
 
     maximize = config["HyperParameterTuningJobObjective"]["Type"] == "Maximize"
-    return importances(config["ParameterRanges"], trials, maximize)
+    try:
+        return importances(config["ParameterRanges"], trials, maximize)
+    except (KeyError, ValueError):  # another program's values, which its ranges do not hold: the rest is worth telling
+        return {}
