@@ -17,9 +17,9 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 
 import kennel
-from kennel.errors import KennelError
+from kennel.errors import KennelError, SearchError
 from kennel.hyperparameters import DECLARATIONS
-from kennel.tuning.summary import read_best
+from kennel.tuning.summary import JSON, read_best
 from kennel_cli import dataset, endpoints, registry
 from kennel_cli.demo import run_demo
 from kennel_cli.follow import print_end, show_to_end
@@ -45,6 +45,7 @@ from kennel_cli.smoke import run_smoke
 from kennel_cli.tune.command import is_search, stop_search, summary_folder, tune
 
 JOBS_OF_AWS = 20  # jobs of an account that are listed; each is asked for its metrics
+NEWEST_FIRST = {"SortBy": "CreationTime", "SortOrder": "Descending"}  # else AWS lists the oldest, or by name
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -133,8 +134,12 @@ def train(
     """Train a classifier and follow the job to its end."""
     platform, asked = platform_of(on), job_options(on, spot, isolated)
     if from_tuning:
-        hyperparameters = {**read_best(summary_folder(from_tuning)), **hyperparameters}
-        weights = weights or ("none" if hyperparameters.get("weights") == "none" else None)
+        best = _best_of(from_tuning, platform.option)
+        if weights:
+            best.pop("weights", None)  # `none` would leave the given file unread
+        elif best.get("weights") == "none":
+            weights = "none"
+        hyperparameters = {**best, **hyperparameters}
     if dry_run:
         inputs = job_inputs(platform, data, weights, hyperparameters)
         print(json.dumps(training_request(platform, inputs, name, asked), indent=2))
@@ -150,11 +155,11 @@ app.command()(tune)
 
 @app.command()
 def jobs(on: OfPlace = Place.LOCAL) -> None:
-    """List the training jobs and the endpoints on this machine, or the newest training jobs on AWS."""
+    """List the training jobs, searches and endpoints on this machine, or the newest jobs and searches on AWS."""
     sagemaker = platform_of(on).sagemaker
     table = Table("job", "status", "started", "seconds", "test accuracy")
     limit = {"MaxResults": JOBS_OF_AWS} if on is Place.AWS else {}
-    for summary in sagemaker.list_training_jobs(**limit)["TrainingJobSummaries"]:
+    for summary in sagemaker.list_training_jobs(**NEWEST_FIRST, **limit)["TrainingJobSummaries"]:
         d = sagemaker.describe_training_job(TrainingJobName=summary["TrainingJobName"])
         metrics = {metric["MetricName"]: f"{metric['Value']:.4f}" for metric in d.get("FinalMetricDataList", [])}
         started = d["CreationTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
@@ -316,9 +321,21 @@ def _only_endpoint(sagemaker: LocalSageMaker, option: str = "--endpoint") -> str
     raise KennelError(f"{len(names)} endpoints are in service, choose one with {option}: {', '.join(names)}")
 
 
+def _best_of(search: str, option: str) -> dict[str, str]:
+    """Return the best hyperparameters of a search. Raises SearchError when its summary is not on this machine."""
+    folder = summary_folder(search)
+    if not (folder / JSON).exists():
+        raise SearchError(
+            f"there is no summary of a search {search} in {folder}; `kennel tune --resume {search}{option}` fetches it"
+        )
+    return read_best(folder)
+
+
 def _list_searches(sagemaker: Any, limit: dict[str, int]) -> None:
     table = Table("search", "status", "strategy", "started", "trials")
-    for search in sagemaker.list_hyper_parameter_tuning_jobs(**limit)["HyperParameterTuningJobSummaries"]:
+    for search in sagemaker.list_hyper_parameter_tuning_jobs(**NEWEST_FIRST, **limit)[
+        "HyperParameterTuningJobSummaries"
+    ]:
         started = search["CreationTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
         name, status = search["HyperParameterTuningJobName"], search["HyperParameterTuningJobStatus"]
         table.add_row(name, status, search["Strategy"], started, str(sum(search["TrainingJobStatusCounters"].values())))

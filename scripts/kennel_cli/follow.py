@@ -37,10 +37,13 @@ def follow_training(platform: Platform, name: str, console: Console) -> dict[str
     return description
 
 
-def show_to_end(platform: Platform, name: str, console: Console) -> None:
-    """Follow a job and say how it ended. Raises JobFailed, or typer.Exit on Ctrl-C, which leaves the job alone."""
+def show_to_end(platform: Platform, name: str, console: Console, again: str = "kennel logs -f") -> None:
+    """Follow a job and say how it ended. Raises JobFailed, or typer.Exit on Ctrl-C, which leaves the job alone.
+
+    `again` is the command that follows it once more.
+    """
     there = f"{name}{platform.option}"
-    commands = f"`kennel logs -f {there}` follows it again, `kennel stop {there}` ends it"
+    commands = f"`{again} {there}` follows it again, `kennel stop {there}` ends it"
     try:
         with aws_errors("sagemaker"):
             description = follow_training(platform, name, console)

@@ -1,14 +1,20 @@
 """An AWS account that moto plays, and the command `kennel` in this process, where moto can see it."""
 
+import io
 import sys
+import time
 from dataclasses import dataclass
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 from moto import mock_aws
+from rich.console import Console
 
 from kennel_cli import cli
 from kennel_cli.platforms.aws import AwsPlatform
+from kennel_cli.platforms.cloudwatch import GROUP
+from kennel_cli.tune import command
 
 REGION = "eu-west-1"
 BUCKET = f"sagemaker-{REGION}-123456789012"  # moto's account; the name that SageMaker's own tools give
@@ -18,6 +24,7 @@ SETTINGS = {
     "KENNEL_IMAGE": f"123456789012.dkr.ecr.{REGION}.amazonaws.com/kennel@sha256:{'0' * 64}",
     "KENNEL_TAGS": "team=vision, project=dogs",
 }
+NOW = int(time.time() * 1000)  # milliseconds, as events of a log have them
 _OTHERS = ("KENNEL_BUCKET", "KENNEL_TRAINING_INSTANCE", "KENNEL_ENDPOINT_INSTANCE")
 
 
@@ -59,10 +66,38 @@ def s3(account):
 
 
 @pytest.fixture
+def platform(account):
+    """The platform of SETTINGS, which says nothing."""
+    return AwsPlatform(Console(file=io.StringIO()), SETTINGS)
+
+
+@pytest.fixture
+def sagemaker(account):
+    return boto3.client("sagemaker", region_name=REGION)
+
+
+@pytest.fixture
+def logs(account):
+    """A CloudWatch Logs client; the group of training jobs is there."""
+    client = boto3.client("logs", region_name=REGION)
+    client.create_log_group(logGroupName=GROUP)
+    return client
+
+
+@pytest.fixture
+def stubbed(platform):
+    """The platform with a SageMaker client that answers what it is told to, in order, and checks what it is asked."""
+    with Stubber(platform.sagemaker) as stubber:
+        yield stubber
+        stubber.assert_no_pending_responses()
+
+
+@pytest.fixture
 def kennel(account, settings, monkeypatch, capsys, home):
     """Run the command and return how it ended; it does not wait between two looks at a job."""
     monkeypatch.setattr(AwsPlatform, "poll", 0.0)
     monkeypatch.setattr(AwsPlatform, "log_delay", 0.0)
+    monkeypatch.setattr(command, "_POLL_AWS", 0.0)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["kennel", *map(str, arguments)])
@@ -72,3 +107,29 @@ def kennel(account, settings, monkeypatch, capsys, home):
         return Ended(ended.value.code or 0, written.out, written.err)
 
     return run
+
+
+def keys(s3):
+    return sorted(entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET).get("Contents", []))
+
+
+def described(status, **more):
+    """Return a description of the job, as short as the service's model allows."""
+    return {
+        "TrainingJobName": "dogs",
+        "TrainingJobArn": f"arn:aws:sagemaker:{REGION}:123456789012:training-job/dogs",
+        "ModelArtifacts": {"S3ModelArtifacts": f"s3://{BUCKET}/training/dogs/output/model.tar.gz"},
+        "TrainingJobStatus": status,
+        "SecondaryStatus": "Training" if status == "InProgress" else status,
+        "StoppingCondition": {},
+        "CreationTime": 0,
+        **more,
+    }
+
+
+def write_log(logs, lines, stream="dogs/algo-1-1", after=0):
+    """Write lines as the service does, one an event, a millisecond apart, `after` milliseconds after the others."""
+    if not logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=stream)["logStreams"]:
+        logs.create_log_stream(logGroupName=GROUP, logStreamName=stream)
+    events = [{"timestamp": NOW + after + number, "message": line} for number, line in enumerate(lines)]
+    logs.put_log_events(logGroupName=GROUP, logStreamName=stream, logEvents=events)

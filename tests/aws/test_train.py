@@ -5,10 +5,8 @@ Nothing here has asked AWS itself.
 
 import io
 import json
-import time
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import ANY, Stubber
@@ -21,41 +19,9 @@ from kennel_cli.platforms.account import AwsError
 from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.cloudwatch import GROUP
 from kennel_cli.platforms.validation import client_error, validate
-from tests.aws.conftest import BUCKET, REGION, SETTINGS
+from tests.aws.conftest import BUCKET, SETTINGS, described, keys, write_log
 
-NOW = int(time.time() * 1000)  # milliseconds, as events of a log have them
 SMALL = ("--on", "aws", "--weights", "none", "--backbone", "resnet18", "--epochs", "2")
-
-
-@pytest.fixture
-def platform(account):
-    """The platform of SETTINGS, which says nothing."""
-    return AwsPlatform(Console(file=io.StringIO()), SETTINGS)
-
-
-@pytest.fixture
-def sagemaker(account):
-    return boto3.client("sagemaker", region_name=REGION)
-
-
-@pytest.fixture
-def logs(account):
-    """A CloudWatch Logs client; the group of training jobs is there."""
-    client = boto3.client("logs", region_name=REGION)
-    client.create_log_group(logGroupName=GROUP)
-    return client
-
-
-@pytest.fixture
-def stubbed(platform):
-    """The platform with a SageMaker client that answers what it is told to, in order, and checks what it is asked."""
-    with Stubber(platform.sagemaker) as stubber:
-        yield stubber
-        stubber.assert_no_pending_responses()
-
-
-def keys(s3):
-    return sorted(entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET).get("Contents", []))
 
 
 def dry_run(kennel, *arguments):
@@ -65,28 +31,6 @@ def dry_run(kennel, *arguments):
     request = json.loads(ended.stdout)
     validate("CreateTrainingJob", request)
     return request
-
-
-def described(status, **more):
-    """Return a description of the job, as short as the service's model allows."""
-    return {
-        "TrainingJobName": "dogs",
-        "TrainingJobArn": f"arn:aws:sagemaker:{REGION}:123456789012:training-job/dogs",
-        "ModelArtifacts": {"S3ModelArtifacts": f"s3://{BUCKET}/training/dogs/output/model.tar.gz"},
-        "TrainingJobStatus": status,
-        "SecondaryStatus": "Training" if status == "InProgress" else status,
-        "StoppingCondition": {},
-        "CreationTime": 0,
-        **more,
-    }
-
-
-def write_log(logs, lines, stream="dogs/algo-1-1", after=0):
-    """Write lines as the service does, one an event, a millisecond apart, `after` milliseconds after the others."""
-    if not logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=stream)["logStreams"]:
-        logs.create_log_stream(logGroupName=GROUP, logStreamName=stream)
-    events = [{"timestamp": NOW + after + number, "message": line} for number, line in enumerate(lines)]
-    logs.put_log_events(logGroupName=GROUP, logStreamName=stream, logEvents=events)
 
 
 # The request
@@ -355,6 +299,7 @@ def test_a_job_nobody_knows_is_one_sentence(kennel):
 
 def test_a_job_is_stopped_and_waited_for(kennel, platform, stubbed, monkeypatch):
     monkeypatch.setattr(AwsPlatform, "sagemaker", platform.sagemaker)
+    stubbed.add_client_error("describe_hyper_parameter_tuning_job", "ResourceNotFound")  # it is no search
     stubbed.add_response("stop_training_job", {}, {"TrainingJobName": "dogs"})
     for status in ("Stopping", "Stopped"):
         stubbed.add_response("describe_training_job", described(status))

@@ -6,17 +6,20 @@ import secrets
 import sys
 import tarfile
 import time
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
 import typer
 from botocore.exceptions import ClientError
 
 from kennel.errors import KennelError, SearchError
+from kennel.hyperparameters import SEARCH
 from kennel.tuning.summary import JSON, Summary, read_summary
 from kennel_cli.follow import show_to_end
 from kennel_cli.jobs import JobInputs, job_inputs
 from kennel_cli.places import DryRun, Isolated, On, Place, Spot, console, job_options, platform_of
+from kennel_cli.platforms.account import AwsError, aws_errors
 from kennel_cli.platforms.platform import Platform
 from kennel_cli.settings import kennel_home
 from kennel_cli.tune.plan import Plan, make_plan, read_plan
@@ -26,6 +29,8 @@ from kennel_cli.tune.start import one_job_request, require_space, search_request
 from kennel_cli.tune.watch import Watch
 
 _POLL_AWS = 15.0  # seconds; each look asks once for all jobs, and again for each that ended
+_UNKNOWN = ("ResourceNotFound", "ValidationException")  # how the service says that there is no job of a name
+_MISSING = ("404", "NoSuchKey")  # how S3 says that there is no such object
 
 
 class SearchFailed(KennelError):
@@ -72,8 +77,11 @@ def tune(
     """Search for the best hyperparameters: many trials, the best one, and a page that shows them all."""
     platform = platform_of(on)
     if resume:
+        if dry_run:
+            raise SearchError(
+                "--resume follows a search that was sent; --dry-run has no request to print, leave it out"
+            )
         _resume(platform, resume)
-        _follow(platform, resume)
         return
     if data is None:
         raise SearchError("give the images with --data DIR, or a search to follow with --resume NAME")
@@ -106,8 +114,7 @@ def tune(
     if detach:
         return
     if in_one_job:
-        show_to_end(platform, name, console)
-        _show_one_job(platform, name)
+        _follow_one_job(platform, name)
     else:
         _follow(platform, name)
 
@@ -127,7 +134,7 @@ def is_search(platform: Platform, name: str) -> bool:
     try:
         platform.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
     except ClientError as error:
-        if error.response["Error"]["Code"] in ("ResourceNotFound", "ValidationException"):
+        if error.response["Error"]["Code"] in _UNKNOWN:
             return False
         raise
     return True
@@ -136,7 +143,7 @@ def is_search(platform: Platform, name: str) -> bool:
 def stop_search(platform: Platform, name: str) -> None:
     """Stop a search, wait for the ends of its jobs, and show what it found."""
     platform.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-    _follow(platform, name)
+    _follow(platform, name, stopping=True)
 
 
 def _base(preset: str | None, space: Path | None) -> Plan | None:
@@ -156,53 +163,118 @@ def _start(platform: Platform, inputs: JobInputs, plan: Plan, request: object) -
 
 
 def _resume(platform: Platform, name: str) -> None:
-    """Start the tuner of a search again, if it is gone."""
+    """Follow a search again, or the one job that is a search; a tuner that is gone is started again."""
     if not is_search(platform, name):
-        raise SearchError(f"there is no search {name}; see `kennel jobs{platform.option}`")
-    if platform.option:
-        return  # on AWS a tuner does not die
-    with contextlib.suppress(ClientError):  # it runs, or the search has ended: there is only something to look at
-        platform.sagemaker.resume_hyper_parameter_tuning_job(name)
+        if not _is_one_job(platform, name):
+            raise SearchError(f"there is no search {name}; see `kennel jobs{platform.option}`")
+        _follow_one_job(platform, name)
+        return
+    if not platform.option:  # on AWS a tuner does not die
+        with contextlib.suppress(ClientError):  # it runs, or the search has ended: there is only something to look at
+            platform.sagemaker.resume_hyper_parameter_tuning_job(name)
+    _follow(platform, name)
 
 
-def _follow(platform: Platform, name: str) -> None:
-    """Show a search until it ends, and what it found. Raises SearchFailed, or typer.Exit when it is left running."""
-    watch = Watch(platform, name)
-    poll = _POLL_AWS if platform.option else platform.poll
+def _follow(platform: Platform, name: str, stopping: bool = False) -> None:
+    """Show a search until it ends, and what it found.
+
+    Raises SearchFailed, typer.Exit when it is left running, or AwsError when AWS can no longer be asked.
+    """
     try:
-        summary = follow_search(watch, console, poll)
-    except KeyboardInterrupt:
-        _leave_or_stop(platform, name)
-        summary = follow_search(watch, console, poll)
+        with aws_errors("sagemaker"):
+            summary = _watch_to_end(platform, name, stopping)
+    except (AwsError, ClientError) as error:
+        said = error.response["Error"]["Message"] if isinstance(error, ClientError) else error
+        raise AwsError(f"{said}; {_way_on(platform, name, stopping)}") from error
     write_files(summary_folder(name), summary)
     _show(summary, platform)
 
 
-def _leave_or_stop(platform: Platform, name: str) -> None:
-    """Ask whether the jobs should be stopped; raises typer.Exit when they should not."""
-    there = f"{name}{platform.option}"
+def _watch_to_end(platform: Platform, name: str, stopping: bool) -> Summary:
+    """Show a search until it ends and return what it found; Ctrl-C may stop it, and once more leaves it."""
+    watch = Watch(platform, name)
+    while True:
+        try:
+            summary = follow_search(watch, console, _POLL_AWS if platform.option else platform.poll)
+            if not watch.settled:
+                time.sleep(platform.log_delay)
+                summary = watch.summary()
+            return summary
+        except KeyboardInterrupt:
+            _leave_or_stop(platform, name, stopping)
+            stopping = True
+
+
+def _leave_or_stop(platform: Platform, name: str, stopping: bool) -> None:
+    """Ask whether the jobs should be stopped; raises typer.Exit when they should not, or are already."""
     stop = False
-    if sys.stdin.isatty():
+    if sys.stdin.isatty() and not stopping:
         with contextlib.suppress(typer.Abort):  # a second Ctrl-C: leave at once
             stop = typer.confirm("\nStop the running jobs? Otherwise they go on.", default=False)
     if not stop:
-        console.print(f"the search goes on; `kennel tune --resume {there}` follows it, `kennel stop {there}` ends it")
+        console.print(f"\n{_way_on(platform, name, stopping)}", highlight=False, soft_wrap=True)
         raise typer.Exit(130)
-    with contextlib.suppress(ClientError):  # it has ended meanwhile
+    try:
         platform.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _UNKNOWN:  # as when it has ended meanwhile
+            raise
 
 
-def _show_one_job(platform: Platform, name: str) -> None:
-    """Take the summary out of the job's output, and show it."""
+def _way_on(platform: Platform, name: str, stopping: bool) -> str:
+    """Say what becomes of a search that is no longer watched, and which commands are for it."""
+    there = f"{name}{platform.option}"
+    follow = f"`kennel tune --resume {there}` follows it again"
+    if stopping:
+        return f"the search is stopping; {follow}"
+    return f"the search goes on; {follow}, `kennel stop {there}` ends it"
+
+
+def _is_one_job(platform: Platform, name: str) -> bool:
+    """Return whether there is a training job of that name that runs a whole search."""
+    try:
+        described: Mapping[str, Any] = platform.sagemaker.describe_training_job(TrainingJobName=name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _UNKNOWN:
+            return False
+        raise
+    return SEARCH in described.get("HyperParameters", {})
+
+
+def _follow_one_job(platform: Platform, name: str) -> None:
+    """Follow the job to its end, take the summary out of its output, and show it."""
+    show_to_end(platform, name, console, again="kennel tune --resume")
     described = platform.sagemaker.describe_training_job(TrainingJobName=name)
     folder = summary_folder(name)
     folder.mkdir(parents=True, exist_ok=True)
     archive = f"{described['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output/output.tar.gz"
-    with tarfile.open(platform.fetch(archive)) as tar:
+    with tarfile.open(_fetch(platform, archive, name)) as tar:
         for member in tar.getmembers():
-            if member.isfile() and member.name.startswith("tuning."):
+            file = PurePosixPath(member.name)  # without the ./ that some archives put before every name
+            if member.isfile() and len(file.parts) == 1 and file.name.startswith("tuning."):
                 tar.extract(member, folder, filter="data")
     _show(read_summary(folder), platform)
+
+
+def _fetch(platform: Platform, archive: str, name: str) -> Path:
+    """Return the job's output.
+
+    Raises SearchError when it has left none, as one that was stopped before it began, and AwsError when S3 cannot be
+    asked.
+    """
+    problem = f"the job {name} has left no summary of its search ({platform.locate(archive)} is missing)"
+    try:
+        file = platform.fetch(archive)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _MISSING:
+            raise SearchError(problem) from error
+        raise
+    except AwsError as error:
+        again = f"`kennel tune --resume {name}{platform.option}` fetches what the search found"
+        raise AwsError(f"{error}; {again}") from error
+    if not file.exists():
+        raise SearchError(problem)
+    return file
 
 
 def _show(summary: Summary, platform: Platform) -> None:

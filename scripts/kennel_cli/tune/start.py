@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from kennel_cli.jobs import JobInputs, training_request
 from kennel_cli.platforms.platform import S3, Platform
 from kennel_cli.platforms.tuning_validation import validate_tuning
 from kennel_cli.requests import JobOptions, tuning_job
-from kennel_cli.tune.plan import MAX_NAME, Plan, tuning_config
+from kennel_cli.tune.plan import MAX_NAME, Plan, config_text, tuning_config
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import (
@@ -53,7 +52,7 @@ def one_job_request(
     config = search_request(platform, inputs, plan, name[:MAX_NAME].strip("-"), options)[
         "HyperParameterTuningJobConfig"
     ]
-    text = json.dumps(config, separators=(",", ":"))
+    text = config_text(config)
     if len(text) > MAX_VALUE:
         raise SearchError(
             f"the search takes {len(text)} characters; in one job {MAX_VALUE} are the most, give less ranges"

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from kennel.errors import SearchError
 from kennel.metrics import metric_curve
 from kennel.tuning.space import describe_ranges
 from kennel.tuning.summary import Summary, Trial
@@ -22,17 +23,21 @@ class Watch:
         self._name = name
         self._ended: dict[str, Trial] = {}
         self._logs: dict[str, tuple[list[float], Any]] = {}  # a job's curve and the position in its log
+        self.settled = True  # whether the last look saw the end of every log
 
     def summary(self) -> Summary:
-        """Return how the search stands."""
+        """Return how the search stands. Raises SearchError for one that another program made otherwise."""
         described = self._platform.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=self._name)
-        config, definition = described["HyperParameterTuningJobConfig"], described["TrainingJobDefinition"]
+        config, definition = described["HyperParameterTuningJobConfig"], described.get("TrainingJobDefinition")
+        if not definition or not {"ParameterRanges", "HyperParameterTuningJobObjective"} <= set(config):
+            raise SearchError(
+                f"the search {self._name} has several definitions of its training jobs, or leaves its ranges to the "
+                "service; Kennel does not make such, look at it in the console of AWS"
+            )
         objective = config["HyperParameterTuningJobObjective"]
-        regex = next(
-            entry["Regex"]
-            for entry in definition["AlgorithmSpecification"]["MetricDefinitions"]
-            if entry["Name"] == objective["MetricName"]
-        )
+        metrics = definition["AlgorithmSpecification"].get("MetricDefinitions", [])
+        regex = next((entry["Regex"] for entry in metrics if entry["Name"] == objective["MetricName"]), "")
+        self.settled = True
         began = described["CreationTime"]
         trials = [
             self._ended.get(job["TrainingJobName"]) or self._trial(number, job, began, regex)
@@ -86,12 +91,15 @@ class Watch:
             objective=job[_FINAL]["Value"] if _FINAL in job else None,
             metrics=metrics,
             started=_seconds(began, job["CreationTime"]),
-            seconds=_seconds(job["CreationTime"], job.get("TrainingEndTime")) if ended else None,
+            seconds=_seconds(job["CreationTime"], job["TrainingEndTime"]) if "TrainingEndTime" in job else None,
             curve=curve,
             reason=job.get("FailureReason", ""),
         )
         if ended:
-            self._ended[name] = trial
+            if "TrainingEndTime" in job and _seconds(job["TrainingEndTime"], None) < self._platform.log_delay:
+                self.settled = False  # its last lines may be on their way
+            else:
+                self._ended[name] = trial
         return trial
 
 
@@ -100,10 +108,13 @@ def _seconds(begin: datetime, end: datetime | None) -> float:
 
 
 def _importance(config: Mapping[str, Any], trials: list[Trial]) -> dict[str, float]:
-    """Return the hyperparameters' importance, where Optuna is there to tell it."""
+    """Return the hyperparameters' importance, where Optuna is there to tell it, and can."""
     if importlib.util.find_spec("optuna") is None:  # the light client does without
         return {}
     from kennel.tuning.importance import importances  # noqa: PLC0415 - as above
 
     maximize = config["HyperParameterTuningJobObjective"]["Type"] == "Maximize"
-    return importances(config["ParameterRanges"], trials, maximize)
+    try:
+        return importances(config["ParameterRanges"], trials, maximize)
+    except (KeyError, ValueError):  # another program's values, which its ranges do not hold: the rest is worth telling
+        return {}
