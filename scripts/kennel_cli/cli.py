@@ -42,7 +42,8 @@ from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
 from kennel_cli.settings import LOCAL, kennel_home
 from kennel_cli.smoke import run_smoke
-from kennel_cli.tune.command import is_search, stop_search, summary_folder, tune
+from kennel_cli.tune.command import tune
+from kennel_cli.tune.follow import is_search, stop_search, summary_folder
 
 JOBS_OF_AWS = 20  # jobs of an account that are listed; each is asked for its metrics
 NEWEST_FIRST = {"SortBy": "CreationTime", "SortOrder": "Descending"}  # else AWS lists the oldest, or by name

@@ -17,10 +17,10 @@ from kennel_cli.platforms.means import require_image_packages
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
 from kennel_cli.requests import PLAIN
-from kennel_cli.tune.command import new_search_name, summary_folder
+from kennel_cli.tune.follow import summary_folder
 from kennel_cli.tune.plan import Plan, make_plan
 from kennel_cli.tune.screen import final_table, follow_search, write_files
-from kennel_cli.tune.start import search_request, send
+from kennel_cli.tune.start import new_search_name, search_request, send
 from kennel_cli.tune.watch import Watch
 
 # nothing pretrained fits 8x8 pixels of grey, and it need not: a small network learns them from scratch in 20 seconds

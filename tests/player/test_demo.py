@@ -10,7 +10,7 @@ def test_the_demo_shows_accuracy_predictions_and_where_the_model_lies(home):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     accuracy = re.search(r"test accuracy (0\.\d+|1\.0+)", done.stdout)
     assert float(accuracy.group(1)) >= 0.95
-    assert len(re.findall(r"trial=\d; status=Completed; valid_accuracy=", done.stdout)) == 3
+    assert len(re.findall(r"trial=\d; status=Completed; valid_loss=", done.stdout)) == 3
     shown = re.findall(r"│ \d{4}\.png │ (\d) +│ (\d) +│", done.stdout)
     assert len(shown) == 3
     assert sum(true == said for true, said in shown) >= 2

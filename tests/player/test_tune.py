@@ -38,15 +38,15 @@ def test_a_search_ends_with_a_table_files_and_what_to_do_next(kennel, colour_ima
     done = kennel("tune", "--data", colour_images, "--name", "colours", *FEW)
     assert done.returncode == 0, done.stderr
     assert "trial=1; status=InProgress; learning_rate=0.0005;" in done.stdout
-    assert len(re.findall(r"trial=\d; status=Completed; valid_accuracy=", done.stdout)) == 3
-    table = re.findall(r"^ +(\d) +Completed +1 +(0\.\d+|1\.0+) ", done.stdout, re.MULTILINE)
+    assert len(re.findall(r"trial=\d; status=Completed; valid_loss=", done.stdout)) == 3
+    table = re.findall(r"^ +(\d) +Completed +1 +(\d+\.\d+) ", done.stdout, re.MULTILINE)
     assert sorted(number for number, _ in table) == ["1", "2", "3"]
     objectives = [float(value) for _, value in table]
-    assert objectives == sorted(objectives, reverse=True)
+    assert objectives == sorted(objectives)
 
     folder = home / "tuning" / "colours"
     found = json.loads((folder / "tuning.json").read_text())
-    assert found["best"]["objective"] == max(objectives)
+    assert found["best"]["objective"] == min(objectives)
     with (folder / "tuning.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["trial"] for row in rows] == ["1", "2", "3"]

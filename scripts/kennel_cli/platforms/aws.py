@@ -1,10 +1,9 @@
 """AWS as a place where jobs run: boto3's SageMaker client, S3, and CloudWatch Logs."""
 
 import os
-import tempfile
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -72,12 +71,13 @@ class AwsPlatform:
         """Return the lines that came to CloudWatch Logs after `position`; every line there is whole."""
         return cloudwatch.read_log(self._logs, job, position or {})
 
-    def fetch(self, uri: str) -> Path:
-        """Download an artifact into a temporary file."""
+    def fetch(self, uri: str, folder: Path) -> Path:
+        """Download an artifact into `folder`."""
         parts = urlsplit(uri)
-        with aws_errors("s3"), tempfile.NamedTemporaryFile(delete=False) as file:
-            self._s3.download_fileobj(parts.netloc, parts.path.lstrip("/"), file)
-        return Path(file.name)
+        file = folder / PurePosixPath(parts.path).name
+        with aws_errors("s3"):
+            self._s3.download_file(parts.netloc, parts.path.lstrip("/"), str(file))
+        return file
 
     def locate(self, uri: str) -> str:
         """Return the URI itself."""

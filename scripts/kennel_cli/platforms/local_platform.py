@@ -49,7 +49,7 @@ class LocalPlatform:
         """Return the lines after `position`, a count of bytes; none while there is no log."""
         return new_lines(self.sagemaker.training_log(job), position or 0, unfinished=ended)
 
-    def fetch(self, uri: str) -> Path:
+    def fetch(self, uri: str, folder: Path) -> Path:
         """Return the artifact itself."""
         return self.sagemaker.store.path(uri)
 

@@ -20,6 +20,15 @@ def require_means(runner: str) -> None:
         require_image_packages()
 
 
+def require_tuner() -> None:
+    """Raise MissingPackages when this machine lacks what its own tuner proposes trials with."""
+    if importlib.util.find_spec("optuna") is None:
+        raise MissingPackages(
+            "optuna is not installed, which a search on this machine needs; "
+            "install it with `pip install optuna`, or take --in-one-job or --on aws"
+        )
+
+
 def require_image_packages(*more: str) -> None:
     """Raise MissingPackages when only the light client is installed, or one of `more` is missing."""
     needed = ("torch", "sagemaker_training", "gunicorn", *more)

@@ -48,8 +48,8 @@ class Platform(Protocol):
         """
         ...
 
-    def fetch(self, uri: str) -> Path:
-        """Return a file of this machine with the content of an artifact."""
+    def fetch(self, uri: str, folder: Path) -> Path:
+        """Return a file of this machine with the content of an artifact; `folder` is for a copy, if one is made."""
         ...
 
     def locate(self, uri: str) -> str:

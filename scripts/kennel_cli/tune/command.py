@@ -1,40 +1,21 @@
 """The command `kennel tune`."""
 
-import contextlib
 import json
-import secrets
-import sys
-import tarfile
-import time
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
-from botocore.exceptions import ClientError
 
-from kennel.errors import KennelError, SearchError
-from kennel.hyperparameters import SEARCH
-from kennel.tuning.summary import JSON, Summary, read_summary
-from kennel_cli.follow import show_to_end
-from kennel_cli.jobs import JobInputs, job_inputs
+from kennel.errors import SearchError
+from kennel_cli.jobs import job_inputs
 from kennel_cli.places import DryRun, Isolated, On, Place, Spot, console, job_options, platform_of
-from kennel_cli.platforms.account import AwsError, aws_errors
-from kennel_cli.platforms.platform import Platform
+from kennel_cli.platforms.means import require_tuner
 from kennel_cli.settings import kennel_home
+from kennel_cli.tune.follow import follow, follow_one_job
+from kennel_cli.tune.follow import resume as resume_search
 from kennel_cli.tune.plan import Plan, make_plan, read_plan
 from kennel_cli.tune.presets import PRESETS
-from kennel_cli.tune.screen import final_table, follow_search, write_files
-from kennel_cli.tune.start import one_job_request, require_space, search_request, send
-from kennel_cli.tune.watch import Watch
-
-_POLL_AWS = 15.0  # seconds; each look asks once for all jobs, and again for each that ended
-_UNKNOWN = ("ResourceNotFound", "ValidationException")  # how the service says that there is no job of a name
-_MISSING = ("404", "NoSuchKey")  # how S3 says that there is no such object
-
-
-class SearchFailed(KennelError):
-    """A search has failed; the message is its own reason."""
+from kennel_cli.tune.start import new_search_name, one_job_request, require_space, search_request, send
 
 
 def tune(
@@ -53,7 +34,7 @@ def tune(
         int | None, typer.Option(help="trials in all (default 8); a grid has as many as combinations")
     ] = None,
     parallel: Annotated[int | None, typer.Option(help="trials at a time (default 2)")] = None,
-    objective: Annotated[str | None, typer.Option(help="the metric to improve (default valid_accuracy)")] = None,
+    objective: Annotated[str | None, typer.Option(help="the metric to improve (default valid_loss)")] = None,
     early_stopping: Annotated[
         bool | None, typer.Option("--early-stopping", help="stop trials that are worse than the median of the others")
     ] = None,
@@ -81,7 +62,7 @@ def tune(
             raise SearchError(
                 "--resume follows a search that was sent; --dry-run has no request to print, leave it out"
             )
-        _resume(platform, resume)
+        resume_search(platform, resume)
         return
     if data is None:
         raise SearchError("give the images with --data DIR, or a search to follow with --resume NAME")
@@ -109,41 +90,15 @@ def tune(
     if dry_run:
         print(json.dumps(request, indent=2))
         return
-    _start(platform, inputs, plan, request)
+    if on is not Place.AWS:
+        if not in_one_job:
+            require_tuner()
+        require_space(kennel_home(), inputs, plan)
+    send(platform, inputs, request)
     console.print(f"search {name}", highlight=False)
     if detach:
         return
-    if in_one_job:
-        _follow_one_job(platform, name)
-    else:
-        _follow(platform, name)
-
-
-def new_search_name(stem: str) -> str:
-    """Return a name that no search has had, short enough for one."""
-    return f"{stem}-{time.strftime('%y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-
-
-def summary_folder(name: str) -> Path:
-    """Return the folder with the summary of a search."""
-    return kennel_home() / "tuning" / name
-
-
-def is_search(platform: Platform, name: str) -> bool:
-    """Return whether there is a tuning job of that name."""
-    try:
-        platform.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in _UNKNOWN:
-            return False
-        raise
-    return True
-
-
-def stop_search(platform: Platform, name: str) -> None:
-    """Stop a search, wait for the ends of its jobs, and show what it found."""
-    platform.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-    _follow(platform, name, stopping=True)
+    (follow_one_job if in_one_job else follow)(platform, name)
 
 
 def _base(preset: str | None, space: Path | None) -> Plan | None:
@@ -154,141 +109,3 @@ def _base(preset: str | None, space: Path | None) -> Plan | None:
     if preset:
         return PRESETS[preset]
     return read_plan(space, PRESETS) if space else None
-
-
-def _start(platform: Platform, inputs: JobInputs, plan: Plan, request: object) -> None:
-    if not platform.option:
-        require_space(kennel_home(), inputs, plan)
-    send(platform, inputs, request)  # type: ignore[arg-type]  # either kind of request
-
-
-def _resume(platform: Platform, name: str) -> None:
-    """Follow a search again, or the one job that is a search; a tuner that is gone is started again."""
-    if not is_search(platform, name):
-        if not _is_one_job(platform, name):
-            raise SearchError(f"there is no search {name}; see `kennel jobs{platform.option}`")
-        _follow_one_job(platform, name)
-        return
-    if not platform.option:  # on AWS a tuner does not die
-        with contextlib.suppress(ClientError):  # it runs, or the search has ended: there is only something to look at
-            platform.sagemaker.resume_hyper_parameter_tuning_job(name)
-    _follow(platform, name)
-
-
-def _follow(platform: Platform, name: str, stopping: bool = False) -> None:
-    """Show a search until it ends, and what it found.
-
-    Raises SearchFailed, typer.Exit when it is left running, or AwsError when AWS can no longer be asked.
-    """
-    try:
-        with aws_errors("sagemaker"):
-            summary = _watch_to_end(platform, name, stopping)
-    except (AwsError, ClientError) as error:
-        said = error.response["Error"]["Message"] if isinstance(error, ClientError) else error
-        raise AwsError(f"{said}; {_way_on(platform, name, stopping)}") from error
-    write_files(summary_folder(name), summary)
-    _show(summary, platform)
-
-
-def _watch_to_end(platform: Platform, name: str, stopping: bool) -> Summary:
-    """Show a search until it ends and return what it found; Ctrl-C may stop it, and once more leaves it."""
-    watch = Watch(platform, name)
-    while True:
-        try:
-            summary = follow_search(watch, console, _POLL_AWS if platform.option else platform.poll)
-            if not watch.settled:
-                time.sleep(platform.log_delay)
-                summary = watch.summary()
-            return summary
-        except KeyboardInterrupt:
-            _leave_or_stop(platform, name, stopping)
-            stopping = True
-
-
-def _leave_or_stop(platform: Platform, name: str, stopping: bool) -> None:
-    """Ask whether the jobs should be stopped; raises typer.Exit when they should not, or are already."""
-    stop = False
-    if sys.stdin.isatty() and not stopping:
-        with contextlib.suppress(typer.Abort):  # a second Ctrl-C: leave at once
-            stop = typer.confirm("\nStop the running jobs? Otherwise they go on.", default=False)
-    if not stop:
-        console.print(f"\n{_way_on(platform, name, stopping)}", highlight=False, soft_wrap=True)
-        raise typer.Exit(130)
-    try:
-        platform.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in _UNKNOWN:  # as when it has ended meanwhile
-            raise
-
-
-def _way_on(platform: Platform, name: str, stopping: bool) -> str:
-    """Say what becomes of a search that is no longer watched, and which commands are for it."""
-    there = f"{name}{platform.option}"
-    follow = f"`kennel tune --resume {there}` follows it again"
-    if stopping:
-        return f"the search is stopping; {follow}"
-    return f"the search goes on; {follow}, `kennel stop {there}` ends it"
-
-
-def _is_one_job(platform: Platform, name: str) -> bool:
-    """Return whether there is a training job of that name that runs a whole search."""
-    try:
-        described: Mapping[str, Any] = platform.sagemaker.describe_training_job(TrainingJobName=name)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in _UNKNOWN:
-            return False
-        raise
-    return SEARCH in described.get("HyperParameters", {})
-
-
-def _follow_one_job(platform: Platform, name: str) -> None:
-    """Follow the job to its end, take the summary out of its output, and show it."""
-    show_to_end(platform, name, console, again="kennel tune --resume")
-    described = platform.sagemaker.describe_training_job(TrainingJobName=name)
-    folder = summary_folder(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = f"{described['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output/output.tar.gz"
-    with tarfile.open(_fetch(platform, archive, name)) as tar:
-        for member in tar.getmembers():
-            file = PurePosixPath(member.name)  # without the ./ that some archives put before every name
-            if member.isfile() and len(file.parts) == 1 and file.name.startswith("tuning."):
-                tar.extract(member, folder, filter="data")
-    _show(read_summary(folder), platform)
-
-
-def _fetch(platform: Platform, archive: str, name: str) -> Path:
-    """Return the job's output.
-
-    Raises SearchError when it has left none, as one that was stopped before it began, and AwsError when S3 cannot be
-    asked.
-    """
-    problem = f"the job {name} has left no summary of its search ({platform.locate(archive)} is missing)"
-    try:
-        file = platform.fetch(archive)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in _MISSING:
-            raise SearchError(problem) from error
-        raise
-    except AwsError as error:
-        again = f"`kennel tune --resume {name}{platform.option}` fetches what the search found"
-        raise AwsError(f"{error}; {again}") from error
-    if not file.exists():
-        raise SearchError(problem)
-    return file
-
-
-def _show(summary: Summary, platform: Platform) -> None:
-    """Print the trials, best first, and what can be done now. Raises SearchFailed with the search's own reason."""
-    folder = summary_folder(summary.name)
-    if summary.trials:
-        console.print(final_table(summary))
-    if summary.status == "Failed":
-        raise SearchFailed(f"the search {summary.name} failed: {summary.reason}")
-    console.print(f"search {summary.name} is {summary.status} after {summary.seconds:.1f} s", highlight=False)
-    if best := summary.best:
-        console.print(f"the best:      trial {best.number}, {summary.metric} {best.objective:.4f}", highlight=False)
-        again = f"kennel train --from-tuning {summary.name}{platform.option} --data …"
-        console.print(f"train with it: {again}", highlight=False, soft_wrap=True)
-        if not platform.option:
-            console.print(f"serve it with: kennel deploy --model {best.job or summary.name}", soft_wrap=True)
-    console.print(f"all of it:     {folder / JSON.replace('json', 'html')}", highlight=False, soft_wrap=True)

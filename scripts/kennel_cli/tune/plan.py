@@ -37,7 +37,7 @@ class Plan:
     strategy: Strategy = "Bayesian"
     jobs: int = 8
     parallel: int = 2
-    objective: str = "valid_accuracy"
+    objective: str = "valid_loss"  # finer than accuracy, of which small validation sets have few values
     early_stopping: bool = False
     seed: int | None = None
     target: float | None = None  # an objective that is good enough to end the search

@@ -13,6 +13,7 @@ from kennel.report.tuning_page import write_tuning_page
 from kennel.tuning.summary import Summary, Trial, ranked, write_summary
 from kennel_cli.tune.watch import RUNNING, Watch
 
+_ACCURACY = "valid_accuracy"
 _SHOWN = 30  # trials in the live table; the newest
 
 
@@ -58,22 +59,28 @@ def write_files(folder: Path, summary: Summary) -> None:
 
 def _table(summary: Summary, trials: Sequence[Trial], title: str | None) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for head in ("trial", "status", "epoch", "objective", "s"):
+    for head in ("trial", "status", "epoch", "objective", *_others(summary), "s"):
         table.add_column(head, no_wrap=True, justify="left" if head == "status" else "right")
     table.add_column("hyperparameters")  # there may be many: this column takes what room there is
     best = summary.best
     for trial in trials:
-        table.add_row(*_cells(trial), style="bold green" if trial is best else "")
+        table.add_row(*_cells(summary, trial), style="bold green" if trial is best else "")
     return table
 
 
-def _cells(trial: Trial) -> list[str]:
+def _others(summary: Summary) -> list[str]:
+    """Return what people look for beside the objective."""
+    return [] if summary.metric == _ACCURACY else [_ACCURACY]
+
+
+def _cells(summary: Summary, trial: Trial) -> list[str]:
     objective = "" if trial.objective is None else f"{trial.objective:.4f}"
     if not objective and trial.curve and trial.status in RUNNING:
         objective = f"{trial.curve[-1]:.4f} …"
     seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
     values = "  ".join(f"{name}={_short(value)}" for name, value in trial.hyperparameters.items())
-    return [str(trial.number), trial.status, str(len(trial.curve) or ""), objective, seconds, values]
+    measured = [f"{trial.metrics[name]:.4f}" if name in trial.metrics else "" for name in _others(summary)]
+    return [str(trial.number), trial.status, str(len(trial.curve) or ""), objective, *measured, seconds, values]
 
 
 def _short(value: str) -> str:
@@ -87,6 +94,7 @@ def _short(value: str) -> str:
 def _line(summary: Summary, trial: Trial) -> str:
     values = " ".join(f"{name}={value};" for name, value in trial.hyperparameters.items())
     found = "" if trial.objective is None else f" {summary.metric}={trial.objective:.4f};"
+    found += "".join(f" {name}={trial.metrics[name]:.4f};" for name in _others(summary) if name in trial.metrics)
     seconds = "" if trial.seconds is None else f" seconds={trial.seconds:.1f};"
     reason = f" {trial.reason.splitlines()[0]}" if trial.reason else ""
     return f"trial={trial.number}; status={trial.status};{found}{seconds} {values}{reason}"

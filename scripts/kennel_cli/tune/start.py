@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +18,7 @@ from kennel_cli.jobs import JobInputs, training_request
 from kennel_cli.platforms.platform import S3, Platform
 from kennel_cli.platforms.tuning_validation import validate_tuning
 from kennel_cli.requests import JobOptions, tuning_job
-from kennel_cli.tune.plan import MAX_NAME, Plan, config_text, tuning_config
+from kennel_cli.tune.plan import MAX_NAME, Plan, tuning_config
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import (
@@ -52,13 +55,18 @@ def one_job_request(
     config = search_request(platform, inputs, plan, name[:MAX_NAME].strip("-"), options)[
         "HyperParameterTuningJobConfig"
     ]
-    text = config_text(config)
+    text = json.dumps(config, separators=(",", ":"))
     if len(text) > MAX_VALUE:
         raise SearchError(
             f"the search takes {len(text)} characters; in one job {MAX_VALUE} are the most, give less ranges"
         )
     values = {**inputs.hyperparameters, SEARCH: text}
     return training_request(platform, JobInputs(inputs.sources, values, inputs.backbone), name, options)
+
+
+def new_search_name(stem: str) -> str:
+    """Return a name that no search has had, short enough for one."""
+    return f"{stem}-{time.strftime('%y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def require_space(home: Path, inputs: JobInputs, plan: Plan) -> None:
