@@ -18,20 +18,33 @@ BATCH = 16  # images a forward; the activations of more leave the CPU's caches (
 
 
 class FrozenBackbone:
-    """A backbone that is only run forward, in a fixed precision, with its batch norms folded into its convolutions."""
+    """A backbone that is only run forward, in a fixed precision, with its batch norms folded into its convolutions.
 
-    def __init__(self, backbone: nn.Module, precision: torch.dtype = torch.float32) -> None:
-        self.fingerprint = weights_fingerprint(backbone)  # of the weights as they were given
+    They are folded when the first features are asked for: who finds all of them in a cache need not wait for it.
+    """
+
+    def __init__(self, backbone: nn.Module, precision: torch.dtype = torch.float32, fingerprint: str = "") -> None:
+        """Take the weights as they are; `fingerprint` is theirs, if it is known already."""
+        self.fingerprint = fingerprint or weights_fingerprint(backbone)
         self.precision = precision
-        fused: nn.Module = fuse(copy.deepcopy(backbone).eval())
-        self._module = fused.to(dtype=precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._backbone = backbone
+        self._folded: nn.Module | None = None
         self._device = torch.device("cpu")
 
     def to(self, device: torch.device) -> "FrozenBackbone":
         """Move the weights to `device`, and return self."""
-        self._module.to(device)
         self._device = device
+        if self._folded is not None:
+            self._folded.to(device)
         return self
+
+    @property
+    def _module(self) -> nn.Module:
+        if self._folded is None:
+            folded: nn.Module = fuse(copy.deepcopy(self._backbone).eval(), inplace=True)
+            folded.to(self._device, self.precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._folded = folded
+        return self._folded
 
     @torch.inference_mode()
     def features(self, images: NDArray[np.float32]) -> torch.Tensor:
@@ -59,12 +72,16 @@ class TorchEngine:
         """See `Engine.device`."""
         return describe_device(self._device)
 
+    def to(self, device: torch.device) -> None:
+        """Run on `device` from now on."""
+        self._device = device
+        self.backbone.to(device)
+        self._head.to(device)
+
     def warm_up(self) -> None:
         """See `Engine.warm_up`."""
         torch.set_num_threads(available_cores())
-        self._device = pick_device()
-        self.backbone.to(self._device)
-        self._head.to(self._device)
+        self.to(pick_device())
         self.probabilities(np.zeros((1, 3, self._size, self._size), np.float32))
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:

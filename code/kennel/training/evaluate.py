@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kennel.atomic import replacing
 from kennel.cache import Cache
 from kennel.engines import TorchEngine
+from kennel.engines.device import pick_device
 from kennel.images.pack import PackedImages
 from kennel.model.artifact import load_artifact
 from kennel.training.features import extract_features
@@ -60,7 +61,7 @@ def evaluate_artifact(folder: Path, images: PackedImages, cache: Cache, report: 
     report(0)
     classifier, manifest = load_artifact(folder)
     engine = TorchEngine(classifier, manifest.preprocessing)
-    engine.warm_up()
+    engine.to(pick_device())
     features = extract_features(engine.backbone, images, manifest.preprocessing, "original", cache, report)
     probabilities = engine.classify(torch.from_numpy(np.array(features)))
     return Evaluation(manifest.classes, images.names, images.labels, probabilities)

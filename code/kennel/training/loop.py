@@ -15,10 +15,12 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from kennel.errors import Stopped, TrainingError
 from kennel.hyperparameters import Hyperparameters
 from kennel.metrics import metric_line
+from kennel.training import lazy_compiler
 from kennel.training.batches import Batches
 from kennel.training.progress import StopSignal
 
 log = logging.getLogger(__name__)
+lazy_compiler.install()
 
 
 @dataclass(frozen=True)

@@ -163,12 +163,12 @@ class Trainer:
             preprocessing = Preprocessing.for_size(hp.image_size)
             backbone = self._first_backbone(hp)  # first, so that bad weights are said before images are decoded
             images = self._packed(hp)
-            fast = FrozenBackbone(backbone, fast_precision(self._device)).to(self._device)
+            exact = FrozenBackbone(backbone).to(self._device)
+            fast = FrozenBackbone(backbone, fast_precision(self._device), exact.fingerprint).to(self._device)
             train = []
             for view in augmented_views(hp.augment):
                 report = reporter(f"features ({view})", "train", len(images["train"]), self._stop)
                 train.append(extract_features(fast, images["train"], preprocessing, view, self._cache, report))
-            exact = FrozenBackbone(backbone).to(self._device)
             report = reporter("features", "valid", len(images["valid"]), self._stop)
             valid = extract_features(exact, images["valid"], preprocessing, "original", self._cache, report)
             self._frozen[key] = _Frozen(backbone, train, valid)

