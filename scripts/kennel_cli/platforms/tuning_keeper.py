@@ -4,6 +4,7 @@ All that it knows is in files: the proposals in Optuna's storage, the trials in 
 at any moment and started again, it goes on.
 """
 
+import contextlib
 import logging
 import math
 import time
@@ -11,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from kennel.errors import KennelError
 from kennel.hyperparameters import DECLARATIONS
@@ -139,8 +142,7 @@ class Tuner:
                 [summary] = [s for s in self._summaries() if s["TrainingJobName"] == trial.job]
                 self._search.finish(trial.number, self._note_end(trial, summary))
             elif not trial.stopped and self._is_hopeless(trial):
-                trial.stopped = True
-                self._sagemaker.stop_training_job(TrainingJobName=trial.job)
+                self._stop(trial)
 
     def _note_end(self, trial: _Trial, summary: Mapping[str, Any]) -> float | None:
         """Remember how a trial ended, and return its objective."""
@@ -217,12 +219,14 @@ class Tuner:
     def _stop_all(self) -> None:
         """Stop the running trials, and wait for their ends."""
         for trial in self._running.values():
-            trial.stopped = True
-            if self._sagemaker.describe_training_job(TrainingJobName=trial.job)["TrainingJobStatus"] == "InProgress":
-                self._sagemaker.stop_training_job(TrainingJobName=trial.job)
+            self._stop(trial)
         while self._running:
             self._watch()
             time.sleep(POLL)
+
+    def _stop(self, trial: _Trial) -> None:
+        trial.stopped = True
+        stop_unless_ended(self._sagemaker, trial.job)
 
     def _deadline(self) -> float:
         """Return when the search has to end, in seconds since 1970."""
@@ -247,6 +251,12 @@ class Tuner:
         ]
 
 
+def stop_unless_ended(sagemaker: LocalSageMaker, job: str) -> None:
+    """Ask a training job to stop; one that has ended, perhaps since somebody looked, is left alone."""
+    with contextlib.suppress(ClientError):
+        sagemaker.stop_training_job(TrainingJobName=job)
+
+
 def main(folder: Path) -> None:
     """Keep the tuning job in `folder`; whatever happens, its status says how it ended."""
     record = Record(folder)
@@ -261,5 +271,4 @@ def main(folder: Path) -> None:
         )
         sagemaker = LocalSageMaker(record.home)
         for trial in sagemaker.trials(record.name):  # nobody waits for them any more
-            if trial["TrainingJobStatus"] == "InProgress":
-                sagemaker.stop_training_job(TrainingJobName=trial["TrainingJobName"])
+            stop_unless_ended(sagemaker, trial["TrainingJobName"])
