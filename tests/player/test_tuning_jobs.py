@@ -240,6 +240,30 @@ def test_a_search_that_gets_no_better_ends_b9(sagemaker, search, finish):
     assert described["TuningJobCompletionDetails"]["NumberOfTrainingJobsObjectiveNotImproving"] == 3
 
 
+def test_a_search_that_has_converged_ends_b9(sagemaker, search, finish):
+    levels = ["0.9", *(f"0.{n}" for n in range(10, 25))]
+    ranges = {
+        "CategoricalParameterRanges": [
+            {"Name": "level", "Values": levels},
+            {"Name": "label", "Values": ["a", "b", "c"]},
+        ]
+    }
+    criteria = {"ConvergenceDetected": {"CompleteOnConvergence": "Enabled"}}
+    request = search(
+        ranges=ranges,
+        jobs=None,
+        parallel=2,
+        static={"epochs": "1"},
+        Strategy="Grid",
+        TuningJobCompletionCriteria=criteria,
+    )
+    sagemaker.create_hyper_parameter_tuning_job(**request)
+    described = finish()
+    assert described["HyperParameterTuningJobStatus"] == "Completed"
+    assert isinstance(described["TuningJobCompletionDetails"]["ConvergenceDetectedTime"], datetime)
+    assert 31 <= len(trials(sagemaker)) < 48
+
+
 def test_a_search_begins_with_what_its_parent_found_b10(sagemaker, search, finish):
     sagemaker.create_hyper_parameter_tuning_job(**search("parent", jobs=3))
     best = finish("parent")["BestTrainingJob"]
@@ -414,6 +438,23 @@ def test_the_trials_of_a_killed_tuner_run_to_their_ends(sagemaker, search):
     for trial in trials(sagemaker):
         sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=trial["TrainingJobName"])
     assert {t["TrainingJobStatus"] for t in trials(sagemaker)} == {"Completed"}
+
+
+def test_a_tuner_that_fails_stops_its_trials_and_says_where_to_look(sagemaker, search, finish):
+    sagemaker.create_hyper_parameter_tuning_job(**search(static={"epochs": "30", "pause": "0.2"}))
+    while not any("score=" in log(sagemaker, t) for t in trials(sagemaker)):
+        time.sleep(0.1)
+    (sagemaker.tuning_folder("search") / "search.sqlite").write_bytes(b"no database")
+    first = trials(sagemaker)[0]["TrainingJobName"]
+    sagemaker.stop_training_job(TrainingJobName=first)
+    described = finish()
+    assert described["HyperParameterTuningJobStatus"] == "Failed"
+    assert described["FailureReason"].startswith("InternalServerError: ")
+    assert "keeper.log" in described["FailureReason"]
+    deadline = time.monotonic() + 30
+    while {t["TrainingJobStatus"] for t in trials(sagemaker)} != {"Stopped"}:
+        assert time.monotonic() < deadline, trials(sagemaker)
+        time.sleep(0.1)
 
 
 def test_only_a_search_whose_tuner_is_gone_is_resumed(sagemaker, search, finish):

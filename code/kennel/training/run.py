@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from kennel.cache import Cache
 from kennel.engines.device import describe_device, fast_precision, pick_device
@@ -63,6 +63,7 @@ class _Frozen:
     backbone: nn.Module
     train: Sequence[NDArray[np.float32]]  # (N, features) a view
     valid: NDArray[np.float32]  # (N, features)
+    random: Tensor  # the state of torch's random numbers after the backbone was made: every head begins there
 
 
 def run(job: Job, stop: StopSignal) -> None:
@@ -91,14 +92,14 @@ class Trainer:
         self._cache = Cache(job.cache_dir)
         self._index = index_images(job.channels)
         self._images: dict[int, dict[str, PackedImages]] = {}
-        self._frozen: dict[tuple[str, str, int, str], _Frozen] = {}
+        self._frozen: dict[tuple[str, str, int, str, int], _Frozen] = {}
 
     def fit(self, hp: Hyperparameters, on_epoch: OnEpoch = log_epoch) -> Fitted:
         """Train one network. Equal hyperparameters give an equal network, whatever was trained before."""
         if hp.head_only:
             frozen = self._freeze(hp)
             images = self._packed(hp)
-            torch.manual_seed(hp.seed)
+            torch.set_rng_state(frozen.random)
             classifier = self._with_head(frozen.backbone, hp)
             best = self._fit_head(classifier.head, frozen, images, hp, on_epoch)
             classifier.head.load_state_dict(best.weights)
@@ -158,10 +159,12 @@ class Trainer:
 
     def _freeze(self, hp: Hyperparameters) -> _Frozen:
         """Return a frozen backbone and its features: quick and rough for training, exact for validation."""
-        key = (hp.backbone, hp.weights, hp.image_size, hp.augment)
+        key = (hp.backbone, hp.weights, hp.image_size, hp.augment, hp.seed)
         if key not in self._frozen:
             preprocessing = Preprocessing.for_size(hp.image_size)
+            torch.manual_seed(hp.seed)
             backbone = self._first_backbone(hp)  # first, so that bad weights are said before images are decoded
+            random = torch.get_rng_state()
             images = self._packed(hp)
             exact = FrozenBackbone(backbone).to(self._device)
             fast = FrozenBackbone(backbone, fast_precision(self._device), exact.fingerprint).to(self._device)
@@ -171,7 +174,7 @@ class Trainer:
                 train.append(extract_features(fast, images["train"], preprocessing, view, self._cache, report))
             report = reporter("features", "valid", len(images["valid"]), self._stop)
             valid = extract_features(exact, images["valid"], preprocessing, "original", self._cache, report)
-            self._frozen[key] = _Frozen(backbone, train, valid)
+            self._frozen[key] = _Frozen(backbone, train, valid, random)
         return self._frozen[key]
 
     def _first_backbone(self, hp: Hyperparameters) -> nn.Module:

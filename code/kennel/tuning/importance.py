@@ -29,6 +29,7 @@ def importances(ranges: Mapping[str, Any], trials: Sequence[Trial], maximize: bo
     if len(parameters) == 1:
         return {parameters[0].name: 1.0}
     distributions = {p.name: distribution(p) for p in parameters}
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize" if maximize else "minimize")
     for trial in rated:
         values = {p.name: p.coordinate(trial.hyperparameters[p.name]) for p in parameters}

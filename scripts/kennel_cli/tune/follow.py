@@ -21,7 +21,7 @@ from kennel_cli.platforms.account import AwsError, aws_errors
 from kennel_cli.platforms.platform import Platform
 from kennel_cli.settings import kennel_home
 from kennel_cli.tune.screen import final_table, follow_search, write_files
-from kennel_cli.tune.watch import Watch
+from kennel_cli.tune.watch import Watch, prepare
 
 _POLL_AWS = 15.0  # seconds; each look asks once for all jobs, and again for each that ended
 _UNKNOWN = ("ResourceNotFound", "ValidationException")  # how the service says that there is no job of a name
@@ -84,6 +84,7 @@ def follow(platform: Platform, name: str, stopping: bool = False) -> None:
 
 def _watch_to_end(platform: Platform, name: str, stopping: bool) -> Summary:
     """Show a search until it ends and return what it found; Ctrl-C may stop it, and once more leaves it."""
+    prepare()
     watch = Watch(platform, name)
     while True:
         try:

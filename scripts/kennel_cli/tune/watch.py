@@ -1,5 +1,6 @@
 """What is known of a search while it runs and after: asked of SageMaker, or of its player, in the same words."""
 
+import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -107,9 +108,19 @@ def _seconds(begin: datetime, end: datetime | None) -> float:
     return round(((end or datetime.now(UTC)) - begin).total_seconds(), 2)
 
 
+def prepare() -> None:
+    """Import what the end of a search needs: best done while the tuner, on another core, is still starting."""
+    if _has_optuna():
+        importlib.import_module("kennel.tuning.importance")
+
+
+def _has_optuna() -> bool:
+    return importlib.util.find_spec("optuna") is not None  # the light client does without
+
+
 def _importance(config: Mapping[str, Any], trials: list[Trial]) -> dict[str, float]:
     """Return the hyperparameters' importance, where Optuna is there to tell it, and can."""
-    if importlib.util.find_spec("optuna") is None:  # the light client does without
+    if not _has_optuna():
         return {}
     from kennel.tuning.importance import importances  # noqa: PLC0415 - as above
 
