@@ -457,6 +457,24 @@ def test_a_tuner_that_fails_stops_its_trials_and_says_where_to_look(sagemaker, s
         time.sleep(0.1)
 
 
+def test_trials_that_were_lost_with_the_machine_do_not_fail_the_search(sagemaker, search, finish):
+    static = {"epochs": "4", "pause": "2"}
+    sagemaker.create_hyper_parameter_tuning_job(**search(jobs=5, parallel=4, static=static))
+    while [bool(log(sagemaker, t)) for t in trials(sagemaker)] != [True] * 4:
+        time.sleep(0.1)
+    locks = [sagemaker.tuning_folder("search") / "keeper.lock"]
+    locks += [sagemaker.training_folder(t["TrainingJobName"]) / "keeper.lock" for t in trials(sagemaker)]
+    keepers = [p for p in psutil.process_iter() if {file.path for file in _files(p)} & {str(lock) for lock in locks}]
+    for keeper in keepers:
+        keeper.kill()
+    psutil.wait_procs(keepers, timeout=10)
+    sagemaker.resume_hyper_parameter_tuning_job("search")
+    described = finish()
+    assert described["HyperParameterTuningJobStatus"] == "Completed", described.get("FailureReason")
+    counters = described["TrainingJobStatusCounters"]
+    assert (counters["Completed"], counters["NonRetryableError"]) == (1, 4)
+
+
 def test_only_a_search_whose_tuner_is_gone_is_resumed(sagemaker, search, finish):
     sagemaker.create_hyper_parameter_tuning_job(**search(jobs=1))
     assert "needs no tuner" in refused(lambda: sagemaker.resume_hyper_parameter_tuning_job("search"))["Message"]

@@ -24,6 +24,7 @@ from kennel_cli.platforms.choice import LOCAL, WARM
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.logs import new_lines
 from kennel_cli.platforms.records import Record, last_lines, now
+from kennel_cli.platforms.responses import GONE
 from kennel_cli.platforms.trials import FINAL, RUNNING
 from kennel_cli.platforms.warm import warm_up
 from kennel_cli.platforms.warm_start import parents_of, static_of
@@ -182,12 +183,13 @@ class Tuner:
 
     def _failure(self) -> str:
         """Return why the search has no sense any more, or ""."""
-        if self._values or not self._failed:
+        failed = [reason for reason in self._failed if not reason.endswith(GONE)]  # the others may be as good as any
+        if self._values or not failed:
             return ""
         if self._unseen:
             return f"The objective was not found: {self._unseen}"
-        if len(self._failed) >= GIVE_UP:
-            return f"The first {len(self._failed)} training jobs failed, the first of them, {self._failed[0]}"
+        if len(failed) >= GIVE_UP:
+            return f"The first {len(failed)} training jobs failed, the first of them, {failed[0]}"
         return ""
 
     def _is_complete(self) -> bool:
