@@ -371,7 +371,8 @@ class Account:
     def __init__(self, stubber, settings):
         self._stubber = stubber
         self._ended = set()
-        plan = Plan(parse_ranges([RATE[1]], ["optimizer=sgd,adamw"]), {"epochs": "2", "weights": "none"})
+        space = parse_ranges([RATE[1]], ["optimizer=sgd,adamw"])
+        plan = Plan(space, {"epochs": "2", "weights": "none"}, objective="valid_accuracy")
         request = tuning_job("dogs", tuning_config(plan), {"training": "s3://photos/dogs"}, plan.static, settings)
         request.pop("Tags")
         self.request = request
