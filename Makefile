@@ -11,7 +11,7 @@ help: ## print this list
 setup: ## make .venv with all packages that the locks name
 	@scripts/setup
 
-demo: setup ## train, serve and predict, offline (DATA=folder WEIGHTS=file BACKBONE=name for your own images)
+demo: setup ## tune, serve and predict, offline (DATA=folder WEIGHTS=file BACKBONE=name for your own images)
 	@$(bin)/kennel demo $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(BACKBONE),--backbone $(BACKBONE))
 
 test: setup ## run all tests

@@ -29,13 +29,18 @@ def fork_program(
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    blocked = signal.pthread_sigmask(
+        signal.SIG_BLOCK, _RESET
+    )  # what comes for the child before it has reset them waits
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return child
     code = 1
     try:
         for number in _RESET:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         _open_streams(stdout, stderr, keep)
         os.environ.clear()
         os.environ.update(environment)

@@ -291,7 +291,7 @@ def demo(
     weights: Annotated[str | None, typer.Option(help="state dict of the backbone, or none")] = None,
     backbone: Annotated[str | None, typer.Option(help=DECLARATIONS["backbone"].bounds)] = None,
 ) -> None:
-    """Train, serve and predict on real images, from one end to the other."""
+    """Tune, serve and predict on real images, from one end to the other."""
     run_demo(kennel_home(), data, weights, backbone, console)
 
 

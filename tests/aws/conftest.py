@@ -14,7 +14,7 @@ from rich.console import Console
 from kennel_cli import cli
 from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.cloudwatch import GROUP
-from kennel_cli.tune import command
+from kennel_cli.tune import follow
 
 REGION = "eu-west-1"
 BUCKET = f"sagemaker-{REGION}-123456789012"  # moto's account; the name that SageMaker's own tools give
@@ -97,7 +97,7 @@ def kennel(account, settings, monkeypatch, capsys, home):
     """Run the command and return how it ended; it does not wait between two looks at a job."""
     monkeypatch.setattr(AwsPlatform, "poll", 0.0)
     monkeypatch.setattr(AwsPlatform, "log_delay", 0.0)
-    monkeypatch.setattr(command, "_POLL_AWS", 0.0)
+    monkeypatch.setattr(follow, "_POLL_AWS", 0.0)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["kennel", *map(str, arguments)])

@@ -25,7 +25,8 @@ from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.tuning_validation import validate_tuning
 from kennel_cli.platforms.validation import client_error, validate
 from kennel_cli.requests import tuning_job
-from kennel_cli.tune import command, screen
+from kennel_cli.tune import follow as following
+from kennel_cli.tune import screen
 from kennel_cli.tune.plan import Plan, declared_ranges, parse_ranges, tuning_config
 from kennel_cli.tune.presets import PRESETS
 from tests.aws.conftest import BUCKET, REGION, SETTINGS, described, keys, write_log
@@ -370,7 +371,8 @@ class Account:
     def __init__(self, stubber, settings):
         self._stubber = stubber
         self._ended = set()
-        plan = Plan(parse_ranges([RATE[1]], ["optimizer=sgd,adamw"]), {"epochs": "2", "weights": "none"})
+        space = parse_ranges([RATE[1]], ["optimizer=sgd,adamw"])
+        plan = Plan(space, {"epochs": "2", "weights": "none"}, objective="valid_accuracy")
         request = tuning_job("dogs", tuning_config(plan), {"training": "s3://photos/dogs"}, plan.static, settings)
         request.pop("Tags")
         self.request = request
@@ -484,7 +486,7 @@ def test_a_search_is_followed_to_its_end_and_its_trials_shown_best_first(kennel,
 
 def test_on_a_terminal_a_table_is_redrawn_and_the_final_one_stays(kennel, aws, monkeypatch):
     screen_of = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
-    monkeypatch.setattr(command, "console", screen_of)
+    monkeypatch.setattr(following, "console", screen_of)
     aws.describe()
     aws.look("InProgress", [job(1, "Completed", 0.8), job(2, "InProgress")])
     aws.look("Completed", [job(1, "Completed", 0.8), job(2, "Completed", 0.9)])
@@ -580,7 +582,7 @@ def test_the_last_lines_of_a_log_may_come_after_the_end_of_the_search(kennel, aw
         write_log(logs, ["epoch=2 valid_accuracy=0.8000;"], "dogs-001-abcdef01/algo-1-1", after=10)
 
     monkeypatch.setattr(AwsPlatform, "log_delay", 60.0)
-    monkeypatch.setattr(command.time, "sleep", wait)
+    monkeypatch.setattr(following.time, "sleep", wait)
     write_log(logs, ["epoch=1 valid_accuracy=0.6000;"], "dogs-001-abcdef01/algo-1-1")
     late = job(1, "Completed", 0.8, TrainingEndTime=now)
     aws.describe()
@@ -680,7 +682,7 @@ def interrupt(*arguments):
 
 
 def test_ctrl_c_leaves_the_search_alone_and_says_how_to_follow_and_stop_it(kennel, monkeypatch, sagemaker):
-    monkeypatch.setattr(command, "follow_search", interrupt)
+    monkeypatch.setattr(following, "follow_search", interrupt)
     ended = kennel("tune", "--on", "aws", *PHOTOS, *RATE, "--name", "dogs")
     assert ended.code == 130
     assert GOES_ON in ended.stdout.splitlines()
@@ -698,7 +700,7 @@ def interrupted(monkeypatch, *times):
 
     monkeypatch.setattr(screen.time, "sleep", wait)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(command.typer, "confirm", lambda *arguments, **more: True)
+    monkeypatch.setattr(following.typer, "confirm", lambda *arguments, **more: True)
 
 
 def test_who_says_so_stops_the_search_with_ctrl_c(kennel, aws, stubbed, monkeypatch):
@@ -773,7 +775,7 @@ def test_a_search_that_can_no_longer_be_asked_for_goes_on_and_that_is_said(kenne
     def lose(*arguments):
         raise error
 
-    monkeypatch.setattr(command, "follow_search", lose)
+    monkeypatch.setattr(following, "follow_search", lose)
     ended = kennel("tune", "--on", "aws", *PHOTOS, *RATE, "--name", "dogs")
     assert ended.code == 1
     assert ended.stderr.startswith(f"kennel: {sentence}")

@@ -116,6 +116,16 @@ def test_a_trial_that_breaks_does_not_break_the_search(box, colour_images, resne
     assert "learning_rate=10 is too high" in trials["10"]["reason"]
 
 
+def test_a_search_without_a_model_fails_and_so_says_its_summary_a1_5(box, colour_images, resnet18_weights):
+    ranges = {"CategoricalParameterRanges": [{"Name": "learning_rate", "Values": ["10", "9"]}]}
+    config = search(jobs=2, ranges=ranges)
+    prepare(box, colour_images, resnet18_weights, config, optimizer="sgd", weights="none", unfreeze="all")
+    assert box.train() == 1
+    assert box.failure.startswith("none of 2 trials has a model; the first: ")
+    found = summary(box)
+    assert (found["status"], found["reason"]) == ("Failed", box.failure.strip())
+
+
 def test_a_stopped_search_keeps_the_best_model_so_far_a1_9(box, colour_images, resnet18_weights):
     prepare(box, colour_images, resnet18_weights, search(jobs=500), epochs="100")
     box.start("train")

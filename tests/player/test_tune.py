@@ -1,23 +1,30 @@
 """`kennel tune`, as a user types it."""
 
 import csv
+import fcntl
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from kennel.errors import KennelError
 from kennel_cli.platforms.validation import validate
 
 SMALL = ("--weights", "none", "--backbone", "resnet18", "--static", "image_size=32", "--static", "batch_size=8")
 HEAD = ("--static", "unfreeze=all", "--static", "epochs=1")
-FEW = ("--range", "learning_rate=1e-4:1e-2:log", "--jobs", "3", "--seed", "1", *SMALL, *HEAD)
+RATES = ("--range", "learning_rate=1e-4:1e-2:log", "--jobs", "3", "--seed", "1", *SMALL)
+FEW = (*RATES, *HEAD)
+LONG = (*RATES, "--static", "unfreeze=all", "--static", "epochs=1000")
 
 
 def command(*arguments):
@@ -90,7 +97,7 @@ def test_a_dry_run_prints_the_request_and_starts_nothing(kennel, colour_images, 
 
 
 def test_ctrl_c_leaves_a_search_running_that_can_be_followed_and_stopped(kennel, colour_images, home):
-    arguments = ("tune", "--data", colour_images, "--name", "long", *FEW, "--static", "epochs=1000")
+    arguments = ("tune", "--data", colour_images, "--name", "long", *LONG)
     with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             if line.startswith("trial=1; status=InProgress"):
@@ -98,13 +105,52 @@ def test_ctrl_c_leaves_a_search_running_that_can_be_followed_and_stopped(kennel,
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
     assert process.returncode == 130
-    assert "`kennel tune --resume long` follows it, `kennel stop long` ends it" in " ".join(rest.split())
+    assert "`kennel tune --resume long` follows it again, `kennel stop long` ends it" in " ".join(rest.split())
     assert (
         json.loads((home / "tuning-jobs" / "long" / "status.json").read_text())["HyperParameterTuningJobStatus"]
         == "InProgress"
     )
     stopped = kennel("stop", "long")
     assert "search long is Stopped" in stopped.stdout, stopped.stderr
+
+
+def read_until(terminal, text, limit=90):
+    """Read what a program writes to its terminal until it has written `text`, and return all of it."""
+    seen, deadline = "", time.monotonic() + limit
+    while text not in seen:
+        ready, _, _ = select.select([terminal], [], [], deadline - time.monotonic())
+        assert ready, seen
+        seen += os.read(terminal, 65536).decode(errors="replace")
+    return seen
+
+
+def test_ctrl_c_on_a_terminal_asks_and_stops_the_jobs(colour_images, home):
+    arguments = command("tune", "--data", colour_images, "--name", "asked", *LONG)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        arguments,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - else Ctrl-C would be no signal
+    )
+    os.close(theirs)
+    try:
+        table = read_until(ours, "learning_rate=0.0005")
+        assert all(head in table for head in ("trial", "status", "epoch", "objective", "hyperparameters"))
+        os.write(ours, b"\x03")
+        read_until(ours, "Stop the running jobs? Otherwise they go on. [y/N]")
+        os.write(ours, b"y\n")
+        read_until(ours, "search asked is Stopped")
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    running = [json.loads(file.read_text()) for file in (home / "training-jobs").glob("*/status.json")]
+    assert {status["TrainingJobStatus"] for status in running} == {"Stopped"}
 
 
 def test_a_killed_tuner_goes_on_with_resume(kennel, colour_images, home):
@@ -197,3 +243,26 @@ def test_a_full_disk_is_said_before_anything_starts(colour_images, home, monkeyp
     assert ended.value.code == 1
     assert re.search(r"the disk of .* has 0\.0 GB free, and the search needs 0\.5 GB", capsys.readouterr().err)
     assert not (home / "tuning-jobs").exists()
+
+
+def test_a_search_in_one_job_needs_room_for_one_model(colour_images, home, tmp_path, monkeypatch, capsys):
+    import shutil
+
+    from kennel_cli import cli
+    from kennel_cli.tune import command
+
+    def send(*arguments):
+        raise KennelError("sent")
+
+    weights = tmp_path / "weights.pth"
+    with weights.open("wb") as file:
+        file.truncate(100 * 2**20)
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**30))
+    monkeypatch.setattr(command, "send", send)
+    search = ["kennel", "tune", "--data", str(colour_images), "--weights", str(weights), "--jobs", "20"]
+    for arguments, said in (([], "the search needs 4.4 GB"), (["--in-one-job"], "kennel: sent")):
+        monkeypatch.setattr(sys, "argv", [*search, *arguments])
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert said in capsys.readouterr().err

@@ -1,9 +1,11 @@
 """The local tuner, on two kinds of trials: quick scripts whose objective is known, and Kennel's own training."""
 
+import fcntl
 import json
 import os
 import re
 import signal
+import threading
 import time
 from datetime import datetime
 
@@ -11,6 +13,9 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
+from kennel_cli.platforms import records
+from kennel_cli.platforms.records import Record
+from kennel_cli.platforms.tuning_keeper import stop_unless_ended
 from kennel_cli.platforms.validation import service_model
 from kennel_cli.requests import training_job
 from kennel_cli.settings import LOCAL
@@ -312,6 +317,14 @@ def test_a_stopped_search_stops_its_trials_a1_9(sagemaker, search, finish):
     assert "in status Stopped" in error["Message"]
 
 
+def test_a_trial_that_has_ended_since_somebody_looked_is_not_stopped(sagemaker, search, finish):
+    sagemaker.create_hyper_parameter_tuning_job(**search(jobs=1))
+    finish()
+    [trial] = trials(sagemaker)
+    stop_unless_ended(sagemaker, trial["TrainingJobName"])
+    assert trials(sagemaker) == [trial]
+
+
 def log(sagemaker, trial):
     file = sagemaker.training_log(trial["TrainingJobName"])
     return file.read_text() if file.exists() else ""
@@ -444,6 +457,24 @@ def test_a_tuner_that_fails_stops_its_trials_and_says_where_to_look(sagemaker, s
         time.sleep(0.1)
 
 
+def test_trials_that_were_lost_with_the_machine_do_not_fail_the_search(sagemaker, search, finish):
+    static = {"epochs": "4", "pause": "2"}
+    sagemaker.create_hyper_parameter_tuning_job(**search(jobs=5, parallel=4, static=static))
+    while [bool(log(sagemaker, t)) for t in trials(sagemaker)] != [True] * 4:
+        time.sleep(0.1)
+    locks = [sagemaker.tuning_folder("search") / "keeper.lock"]
+    locks += [sagemaker.training_folder(t["TrainingJobName"]) / "keeper.lock" for t in trials(sagemaker)]
+    keepers = [p for p in psutil.process_iter() if {file.path for file in _files(p)} & {str(lock) for lock in locks}]
+    for keeper in keepers:
+        keeper.kill()
+    psutil.wait_procs(keepers, timeout=10)
+    sagemaker.resume_hyper_parameter_tuning_job("search")
+    described = finish()
+    assert described["HyperParameterTuningJobStatus"] == "Completed", described.get("FailureReason")
+    counters = described["TrainingJobStatusCounters"]
+    assert (counters["Completed"], counters["NonRetryableError"]) == (1, 4)
+
+
 def test_only_a_search_whose_tuner_is_gone_is_resumed(sagemaker, search, finish):
     sagemaker.create_hyper_parameter_tuning_job(**search(jobs=1))
     assert "needs no tuner" in refused(lambda: sagemaker.resume_hyper_parameter_tuning_job("search"))["Message"]
@@ -452,6 +483,21 @@ def test_only_a_search_whose_tuner_is_gone_is_resumed(sagemaker, search, finish)
         "is Completed and needs no tuner"
         in refused(lambda: sagemaker.resume_hyper_parameter_tuning_job("search"))["Message"]
     )
+
+
+def test_a_keeper_is_started_again_while_somebody_looks_whether_there_is_one(sagemaker, search, finish, monkeypatch):
+    sagemaker.create_hyper_parameter_tuning_job(**search(jobs=1))
+    finish()
+    record = Record(sagemaker.tuning_folder("search"))
+    while record.is_kept():
+        time.sleep(0.05)
+    started = []
+    monkeypatch.setattr(records, "start_detached", lambda module, *rest: started.append(module))
+    with (record.folder / "keeper.lock").open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        threading.Timer(0.3, lambda: fcntl.flock(look, fcntl.LOCK_UN)).start()
+        record.restart("keeper")
+    assert started == ["keeper"]
 
 
 # Kennel's own training
@@ -511,13 +557,21 @@ def test_trial_1_is_the_defaults(sagemaker, heads, finish):
     assert trial["TunedHyperParameters"] == {"learning_rate": "0.0005"}
 
 
-def test_a_warm_trial_is_a_job_like_any_other_b12(sagemaker, heads, finish, monkeypatch):
+def test_a_warm_trials_script_sees_nothing_of_the_users_environment_b12(sagemaker, search, finish, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-tell")
+    sagemaker.create_hyper_parameter_tuning_job(**search(jobs=1, static={"pause": "1"}))
+    while not any("score=" in log(sagemaker, t) for t in trials(sagemaker)):
+        time.sleep(0.05)
+    programs = [p for p in psutil.process_iter() if _environment(p).get("TRAINING_JOB_NAME", "").startswith("search-")]
+    assert programs
+    assert all("AWS_SECRET_ACCESS_KEY" not in _environment(p) for p in programs)
+    finish()
+
+
+def test_a_warm_trial_is_a_job_like_any_other_b12(sagemaker, heads, finish):
     sagemaker.create_hyper_parameter_tuning_job(**heads(jobs=2, epochs="1000"))
     while not (first := next((t for t in trials(sagemaker) if "epoch=2 " in log(sagemaker, t)), None)):
         time.sleep(0.05)
-    programs = [p for p in psutil.process_iter() if _environment(p).get("TRAINING_JOB_NAME", "").startswith("search-")]
-    assert all("AWS_SECRET_ACCESS_KEY" not in _environment(p) for p in programs)
     sagemaker.stop_training_job(TrainingJobName=first["TrainingJobName"])
     finish()
     stopped = sagemaker.describe_training_job(TrainingJobName=first["TrainingJobName"])

@@ -1,6 +1,8 @@
+import gc
 import pickle
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -244,3 +246,12 @@ def test_the_compiler_is_the_real_one_for_who_needs_it():
         "import torchvision; assert torchvision.ops.nms is not None"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_frozen_backbone_lets_go_of_the_weights_that_it_has_folded():
+    backbone = build_backbone("resnet18")
+    given, frozen = weakref.ref(backbone), FrozenBackbone(backbone)
+    del backbone
+    frozen.features(np.zeros((1, 3, 32, 32), np.float32))
+    gc.collect()
+    assert given() is None

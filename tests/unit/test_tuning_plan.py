@@ -382,7 +382,7 @@ def test_the_request_has_every_setting_b9_b11():
 
 def test_what_is_not_asked_for_is_not_in_the_request():
     config = tuning_config(make_plan(None))
-    assert config["HyperParameterTuningJobObjective"] == {"Type": "Maximize", "MetricName": "valid_accuracy"}
+    assert config["HyperParameterTuningJobObjective"] == {"Type": "Minimize", "MetricName": "valid_loss"}
     assert config["TrainingJobEarlyStoppingType"] == "Off"
     assert "RandomSeed" not in config
     assert "TuningJobCompletionCriteria" not in config

@@ -83,11 +83,16 @@ def _search(job: "Job", static: Mapping[str, str], search: str, stop: "StopSigna
     from kennel.tuning.summary import write_summary  # noqa: PLC0415 - as above
 
     one_job = OneJobSearch(job, static, parse_search(search), stop)
+    problem = ""
     try:
         one_job.run()
+    except Exception as error:
+        problem = "" if isinstance(error, Stopped) else str(error) or type(error).__name__
+        raise
     finally:
         try:
-            write_summary(job.output_dir, one_job.summary(os.environ.get("TRAINING_JOB_NAME", "search")))
+            name = os.environ.get("TRAINING_JOB_NAME", "search")
+            write_summary(job.output_dir, one_job.summary(name, problem))
             write_tuning_page(job.output_dir)
         except Exception:
             log.exception("the summary of the search could not be written; the model is not touched by that")

@@ -132,11 +132,13 @@ def _fork_toolkit(environment: Mapping[str, str]) -> tuple[int, int]:
     from sagemaker_training.cli import train  # noqa: PLC0415 - it looks at its variables when it is imported
 
     def work() -> None:
-        os.setsid()
+        os.setpgid(0, 0)
         train.main()
 
     readable, writable = os.pipe()
     child = fork_program(work, environment, sys.stdout.fileno(), writable)
+    with contextlib.suppress(ProcessLookupError):  # it has ended already
+        os.setpgid(child, child)  # by both, so that a signal finds the group however soon it comes
     os.close(writable)
     return child, readable
 

@@ -44,6 +44,7 @@ class FrozenBackbone:
             folded: nn.Module = fuse(copy.deepcopy(self._backbone).eval(), inplace=True)
             folded.to(self._device, self.precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._folded = folded
+            del self._backbone  # so that a server does not hold the weights twice
         return self._folded
 
     @torch.inference_mode()

@@ -77,12 +77,13 @@ class OneJobSearch:
             raise SearchError(f"none of {len(self._trials)} trials has a model; the first: {self._trials[0].reason}")
         self._trainer.save(self._best)
 
-    def summary(self, name: str) -> Summary:
-        """Return what was found until now."""
+    def summary(self, name: str, problem: str = "") -> Summary:
+        """Return what was found until now; `problem` is why the search has failed, if it has."""
         ranges = self._config["ParameterRanges"]
         return Summary(
             name=name,
-            status="Stopped" if self._stop.is_set() else "Completed",
+            status="Failed" if problem else "Stopped" if self._stop.is_set() else "Completed",
+            reason=problem,
             strategy=self._config["Strategy"],
             metric=self._objective["MetricName"],
             maximize=self._maximize,

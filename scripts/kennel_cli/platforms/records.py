@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kennel.atomic import write_json
 from kennel_cli.platforms.detach import StartKeeper, start_detached
@@ -79,8 +79,19 @@ class Record:
     def restart(self, keeper: str) -> None:
         """Start the module `keeper` again where an earlier one died. Raises BlockingIOError when that one is alive."""
         with self._lock.open("w") as lock, (self.folder / "keeper.log").open("ab") as log:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take(lock)
             start_detached(keeper, self.folder, log.fileno(), lock.fileno())
+
+    def _take(self, lock: IO[str]) -> None:
+        """Lock for a new keeper; whoever looks whether there is one holds the lock too, for a moment."""
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if self.is_kept():
+                    raise
+            else:
+                return
 
     def request(self) -> dict[str, Any]:
         """Return the request as it was made."""

@@ -1,7 +1,7 @@
 """The part of LocalSageMaker that tunes."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,9 @@ class TuningJobs(TrainingJobs):
         """Return the job's request, its status, its counters and its best training job."""
         validate("DescribeHyperParameterTuningJob", request)
         record = self._existing(request["HyperParameterTuningJobName"], "DescribeHyperParameterTuningJob")
-        asked = record.request()
-        description = {**asked, **_tuning_status(record), **self._progress(record)}
+        asked, status, trials = record.request(), _tuning_status(record), list(self._trials(record))
+        description = {**asked, **status, **_counters(trials)}
         objective = asked["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
-        trials = list(self._trials(record))
         if best := best_trial(trials, objective["Type"]):
             description["BestTrainingJob"] = best
         if asked.get("WarmStartConfig", {}).get("WarmStartType") == "IdenticalDataAndAlgorithm":
@@ -177,7 +176,7 @@ class TuningJobs(TrainingJobs):
 
     def _trials(self, record: Record) -> Iterator[Response]:
         """Yield summaries of the training jobs of a tuning job, as the service gives them."""
-        request = record.request()
+        request, arn = record.request(), record.status()["HyperParameterTuningJobArn"]
         tuned = {given["Name"] for given in ranges_of(request)}
         objective = request["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
         form = re.compile(re.escape(record.name) + r"-(\d{3,})-[0-9a-f]{8}")
@@ -187,7 +186,7 @@ class TuningJobs(TrainingJobs):
         for _, entry in sorted((int(match[1]), entry) for match, entry in named if match):
             trial = Record(entry)
             status = training_status(trial)
-            if status.get("TuningJobArn") != record.status()["HyperParameterTuningJobArn"]:
+            if status.get("TuningJobArn") != arn:
                 continue
             given = trial.request()["HyperParameters"]
             yield {
@@ -199,31 +198,29 @@ class TuningJobs(TrainingJobs):
                 **final_objective(status, objective),
             }
 
-    def _progress(self, record: Record) -> Response:
-        """Return the counters of a tuning job's training jobs (contract B11)."""
-        trials = list(self._trials(record))
-        statuses = [trial["TrainingJobStatus"] for trial in trials]
-        objectives = [trial["ObjectiveStatus"] for trial in trials]
-        return {
-            "TrainingJobStatusCounters": {
-                "Completed": statuses.count("Completed"),
-                "InProgress": sum(status in RUNNING for status in statuses),
-                "RetryableError": 0,
-                "NonRetryableError": statuses.count("Failed"),
-                "Stopped": statuses.count("Stopped"),
-            },
-            "ObjectiveStatusCounters": {
-                status: objectives.count(status) for status in ("Succeeded", "Pending", "Failed")
-            },
-        }
-
     def _summary(self, record: Record) -> Response:
         config = record.request()["HyperParameterTuningJobConfig"]
         return {
             **_tuning_status(record),
             **{key: config[key] for key in ("Strategy", "ResourceLimits")},
-            **self._progress(record),
+            **_counters(list(self._trials(record))),
         }
+
+
+def _counters(trials: Sequence[Response]) -> Response:
+    """Return how many of a tuning job's training jobs are in which state (contract B11)."""
+    statuses = [trial["TrainingJobStatus"] for trial in trials]
+    objectives = [trial["ObjectiveStatus"] for trial in trials]
+    return {
+        "TrainingJobStatusCounters": {
+            "Completed": statuses.count("Completed"),
+            "InProgress": sum(status in RUNNING for status in statuses),
+            "RetryableError": 0,
+            "NonRetryableError": statuses.count("Failed"),
+            "Stopped": statuses.count("Stopped"),
+        },
+        "ObjectiveStatusCounters": {status: objectives.count(status) for status in ("Succeeded", "Pending", "Failed")},
+    }
 
 
 def _tuning_status(record: Record) -> Response:

@@ -4,6 +4,7 @@ All that it knows is in files: the proposals in Optuna's storage, the trials in 
 at any moment and started again, it goes on.
 """
 
+import contextlib
 import logging
 import math
 import time
@@ -11,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from kennel.errors import KennelError
 from kennel.hyperparameters import DECLARATIONS
@@ -21,6 +24,7 @@ from kennel_cli.platforms.choice import LOCAL, WARM
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.logs import new_lines
 from kennel_cli.platforms.records import Record, last_lines, now
+from kennel_cli.platforms.responses import GONE
 from kennel_cli.platforms.trials import FINAL, RUNNING
 from kennel_cli.platforms.warm import warm_up
 from kennel_cli.platforms.warm_start import parents_of, static_of
@@ -139,8 +143,7 @@ class Tuner:
                 [summary] = [s for s in self._summaries() if s["TrainingJobName"] == trial.job]
                 self._search.finish(trial.number, self._note_end(trial, summary))
             elif not trial.stopped and self._is_hopeless(trial):
-                trial.stopped = True
-                self._sagemaker.stop_training_job(TrainingJobName=trial.job)
+                self._stop(trial)
 
     def _note_end(self, trial: _Trial, summary: Mapping[str, Any]) -> float | None:
         """Remember how a trial ended, and return its objective."""
@@ -180,12 +183,13 @@ class Tuner:
 
     def _failure(self) -> str:
         """Return why the search has no sense any more, or ""."""
-        if self._values or not self._failed:
+        failed = [reason for reason in self._failed if not reason.endswith(GONE)]  # the others may be as good as any
+        if self._values or not failed:
             return ""
         if self._unseen:
             return f"The objective was not found: {self._unseen}"
-        if len(self._failed) >= GIVE_UP:
-            return f"The first {len(self._failed)} training jobs failed, the first of them, {self._failed[0]}"
+        if len(failed) >= GIVE_UP:
+            return f"The first {len(failed)} training jobs failed, the first of them, {failed[0]}"
         return ""
 
     def _is_complete(self) -> bool:
@@ -217,12 +221,14 @@ class Tuner:
     def _stop_all(self) -> None:
         """Stop the running trials, and wait for their ends."""
         for trial in self._running.values():
-            trial.stopped = True
-            if self._sagemaker.describe_training_job(TrainingJobName=trial.job)["TrainingJobStatus"] == "InProgress":
-                self._sagemaker.stop_training_job(TrainingJobName=trial.job)
+            self._stop(trial)
         while self._running:
             self._watch()
             time.sleep(POLL)
+
+    def _stop(self, trial: _Trial) -> None:
+        trial.stopped = True
+        stop_unless_ended(self._sagemaker, trial.job)
 
     def _deadline(self) -> float:
         """Return when the search has to end, in seconds since 1970."""
@@ -247,6 +253,12 @@ class Tuner:
         ]
 
 
+def stop_unless_ended(sagemaker: LocalSageMaker, job: str) -> None:
+    """Ask a training job to stop; one that has ended, perhaps since somebody looked, is left alone."""
+    with contextlib.suppress(ClientError):
+        sagemaker.stop_training_job(TrainingJobName=job)
+
+
 def main(folder: Path) -> None:
     """Keep the tuning job in `folder`; whatever happens, its status says how it ended."""
     record = Record(folder)
@@ -261,5 +273,4 @@ def main(folder: Path) -> None:
         )
         sagemaker = LocalSageMaker(record.home)
         for trial in sagemaker.trials(record.name):  # nobody waits for them any more
-            if trial["TrainingJobStatus"] == "InProgress":
-                sagemaker.stop_training_job(TrainingJobName=trial["TrainingJobName"])
+            stop_unless_ended(sagemaker, trial["TrainingJobName"])

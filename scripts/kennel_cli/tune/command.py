@@ -93,7 +93,7 @@ def tune(
     if on is not Place.AWS:
         if not in_one_job:
             require_tuner()
-        require_space(kennel_home(), inputs, plan)
+        require_space(kennel_home(), inputs, 1 if in_one_job else plan.trials)
     send(platform, inputs, request)
     console.print(f"search {name}", highlight=False)
     if detach:

@@ -84,10 +84,10 @@ def follow(platform: Platform, name: str, stopping: bool = False) -> None:
 
 def _watch_to_end(platform: Platform, name: str, stopping: bool) -> Summary:
     """Show a search until it ends and return what it found; Ctrl-C may stop it, and once more leaves it."""
-    prepare()
     watch = Watch(platform, name)
     while True:
         try:
+            prepare()
             summary = follow_search(watch, console, _POLL_AWS if platform.option else platform.poll)
             if not watch.settled:
                 time.sleep(platform.log_delay)

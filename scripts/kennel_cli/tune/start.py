@@ -69,10 +69,10 @@ def new_search_name(stem: str) -> str:
     return f"{stem}-{time.strftime('%y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def require_space(home: Path, inputs: JobInputs, plan: Plan) -> None:
+def require_space(home: Path, inputs: JobInputs, jobs: int) -> None:
     """Raise DataError when this machine's disk cannot hold what the search will write below `home`.
 
-    That is the decoded images, and for each trial its model twice: as a folder, and packed.
+    That is the decoded images, and for each of its training `jobs` the model twice: as a folder, and packed.
     """
     images, model = 0, 0
     if not inputs.sources["training"].startswith(S3):
@@ -81,7 +81,7 @@ def require_space(home: Path, inputs: JobInputs, plan: Plan) -> None:
     if (weights := inputs.sources.get("pretrained", S3)) and not weights.startswith(S3):
         model = Path(weights).stat().st_size
     size = int(inputs.hyperparameters.get("image_size", DECLARATIONS["image_size"].default))
-    needed = images * size * size * 3 + plan.trials * 2 * model + _SPARE
+    needed = images * size * size * 3 + jobs * 2 * model + _SPARE
     home.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(home).free
     if free < needed:
