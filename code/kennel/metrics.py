@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 EPOCH_METRICS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")  # printed after every epoch
 TEST_METRICS = ("test_loss", "test_accuracy")  # printed once, for the epoch that is kept
 METRICS = EPOCH_METRICS + TEST_METRICS
+KEPT_METRICS = ("valid_loss", "valid_accuracy", *TEST_METRICS)  # printed last, for the epoch that is kept
 BEST_EPOCH = "best_epoch="  # begins the last line, for the epoch that is kept
 
 

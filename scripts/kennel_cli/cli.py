@@ -1,6 +1,5 @@
 """The command `kennel`."""
 
-import contextlib
 import functools
 import inspect
 import json
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
@@ -22,7 +21,7 @@ from kennel.hyperparameters import DECLARATIONS
 from kennel.tuning.summary import JSON, read_best
 from kennel_cli import dataset, endpoints, registry
 from kennel_cli.demo import run_demo
-from kennel_cli.follow import print_end, show_to_end
+from kennel_cli.follow import print_end, show_to_end, stop_training
 from kennel_cli.jobs import job_inputs, start_training, training_request
 from kennel_cli.places import (
     DryRun,
@@ -202,11 +201,7 @@ def stop(
     if is_search(platform, name):
         stop_search(platform, name)
         return
-    platform.sagemaker.stop_training_job(TrainingJobName=name)
-    with contextlib.suppress(WaiterError):  # the job has failed before it could be stopped; its description says why
-        waiter = platform.sagemaker.get_waiter("training_job_completed_or_stopped")
-        waiter.wait(TrainingJobName=name, WaiterConfig={"Delay": platform.poll, "MaxAttempts": 10**6})
-    print_end(platform, platform.sagemaker.describe_training_job(TrainingJobName=name), console)
+    print_end(platform, stop_training(platform, name), console)
 
 
 @app.command()

@@ -17,11 +17,9 @@ from kennel_cli.platforms.means import require_image_packages
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
 from kennel_cli.requests import PLAIN
-from kennel_cli.tune.follow import summary_folder
+from kennel_cli.tune.follow import follow, summary_folder
 from kennel_cli.tune.plan import Plan, make_plan
-from kennel_cli.tune.screen import final_table, follow_search, write_files
 from kennel_cli.tune.start import new_search_name, search_request, send
-from kennel_cli.tune.watch import Watch
 
 # nothing pretrained fits 8x8 pixels of grey, and it need not: a small network learns them from scratch in 20 seconds
 DIGITS = Plan(
@@ -59,7 +57,7 @@ def run_demo(home: Path, data: Path | None, weights: str | None, backbone: str |
 
     console.rule("2. a search for hyperparameters: a few quick trials")
     platform = LocalPlatform(home)
-    best, page = _search(platform, str(data), weights, plan, console)
+    best, page = _search(platform, str(data), weights, plan)
     sagemaker = platform.sagemaker
     description = sagemaker.describe_training_job(TrainingJobName=best.job)
 
@@ -80,18 +78,14 @@ def run_demo(home: Path, data: Path | None, weights: str | None, backbone: str |
     console.print(f"serve it with: kennel deploy --model {best.job}", soft_wrap=True)
 
 
-def _search(
-    platform: LocalPlatform, data: str, weights: str | None, plan: Plan, console: Console
-) -> tuple[Trial, Path]:
+def _search(platform: LocalPlatform, data: str, weights: str | None, plan: Plan) -> tuple[Trial, Path]:
     """Run the search, print its table, and return the best trial and the page that shows all of them."""
     name = new_search_name("demo")
     inputs = job_inputs(platform, data, weights, plan.static)
     send(platform, inputs, search_request(platform, inputs, plan, name, PLAIN))
-    summary = follow_search(Watch(platform, name), console, platform.poll)
-    write_files(summary_folder(name), summary)
-    if summary.status != "Completed" or summary.best is None:
-        raise DemoFailed(f"the search {name} is {summary.status}: {summary.reason}")
-    console.print(final_table(summary))
+    summary = follow(platform, name)
+    if summary.best is None:
+        raise DemoFailed(f"the search {name} is {summary.status} and found nothing: {summary.reason}")
     return summary.best, summary_folder(name) / "tuning.html"
 
 

@@ -1,11 +1,14 @@
 """Show a training job as it runs, with a bar on a terminal where its log reports progress, and how it ended."""
 
+import contextlib
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import typer
+from botocore.exceptions import WaiterError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -38,21 +41,44 @@ def follow_training(platform: Platform, name: str, console: Console) -> dict[str
 
 
 def show_to_end(platform: Platform, name: str, console: Console, again: str = "kennel logs -f") -> None:
-    """Follow a job and say how it ended. Raises JobFailed, or typer.Exit on Ctrl-C, which leaves the job alone.
+    """Follow a job and say how it ended; Ctrl-C asks whether to stop it.
 
-    `again` is the command that follows it once more.
+    `again` is the command that follows it once more. Raises JobFailed, or typer.Exit when the job is left alone.
     """
     there = f"{name}{platform.option}"
     commands = f"`{again} {there}` follows it again, `kennel stop {there}` ends it"
     try:
         with aws_errors("sagemaker"):
-            description = follow_training(platform, name, console)
-    except KeyboardInterrupt:
-        console.print(f"\nthe job goes on; {commands}", highlight=False, soft_wrap=True)
-        raise typer.Exit(130) from None
+            try:
+                description = follow_training(platform, name, console)
+            except KeyboardInterrupt:
+                if not wants_to_stop("job"):
+                    console.print(f"\nthe job goes on; {commands}", highlight=False, soft_wrap=True)
+                    raise typer.Exit(130) from None
+                description = stop_training(platform, name)
     except AwsError as error:
         raise AwsError(f"{error}; the job goes on; {commands}") from error
     print_end(platform, description, console)
+
+
+def stop_training(platform: Platform, name: str) -> dict[str, Any]:
+    """Stop a training job, wait for its end, and return its last description."""
+    platform.sagemaker.stop_training_job(TrainingJobName=name)
+    with contextlib.suppress(WaiterError):  # the job has failed before it could be stopped; its description says why
+        waiter = platform.sagemaker.get_waiter("training_job_completed_or_stopped")
+        waiter.wait(TrainingJobName=name, WaiterConfig={"Delay": platform.poll, "MaxAttempts": 10**6})
+    description: dict[str, Any] = platform.sagemaker.describe_training_job(TrainingJobName=name)
+    return description
+
+
+def wants_to_stop(what: str) -> bool:
+    """Ask at a terminal, after Ctrl-C, whether to stop what was followed; elsewhere, and on Ctrl-C again, do not."""
+    if not sys.stdin.isatty():
+        return False
+    try:
+        return typer.confirm(f"\nStop the {what}? Otherwise it goes on.", default=False)
+    except (typer.Abort, KeyboardInterrupt):
+        return False
 
 
 def print_end(platform: Platform, description: Mapping[str, Any], console: Console) -> None:

@@ -83,12 +83,9 @@ def test_the_images_are_passed_once_whatever_the_number_of_trials(box, colour_im
 
 
 def test_trial_1_is_the_defaults_and_equals_a_job_of_its_own(box, colour_images, resnet18_weights, tmp_path):
-    prepare(
-        box,
-        colour_images,
-        resnet18_weights,
-        search(jobs=3, ranges={"ContinuousParameterRanges": RATES["ContinuousParameterRanges"]}),
-    )
+    ranges = {"ContinuousParameterRanges": RATES["ContinuousParameterRanges"]}
+    config = search(jobs=3, ranges=ranges, metric="valid_loss", goal="Minimize")
+    prepare(box, colour_images, resnet18_weights, config)
     assert box.train() == 0, box.log
     first, second, _ = summary(box)["trials"]
     assert first["hyperparameters"] == {"learning_rate": "0.0005"}
@@ -100,7 +97,7 @@ def test_trial_1_is_the_defaults_and_equals_a_job_of_its_own(box, colour_images,
             {**SMALL_JOB, "epochs": "3", "learning_rate": rate}, training=colour_images, pretrained=resnet18_weights
         )
         assert own.train() == 0, own.log
-        curve = [float(value) for value in re.findall(r"^epoch=\d+ .*valid_accuracy=([0-9.]+);", own.log, re.MULTILINE)]
+        curve = [float(value) for value in re.findall(r"^epoch=\d+ .*valid_loss=([0-9.]+);", own.log, re.MULTILINE)]
         assert trial["curve"] == curve
 
 

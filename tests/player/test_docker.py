@@ -1,6 +1,7 @@
 """The player with containers: `--on docker`."""
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -31,6 +32,18 @@ def containers(folder):
     """The containers, running or not, that a folder of this machine is mounted into."""
     command = ["docker", "ps", "--all", "--quiet", "--filter", f"volume={folder}"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+@needs_image
+def test_a_search_runs_its_trials_in_containers(home, colour_images):
+    arguments = ("--on", "docker", "--data", colour_images, "--name", "search", "--jobs", "2", "--weights", "none")
+    space = ("--backbone", "resnet18", "--range", "learning_rate=1e-4:1e-2:log", "--static", "epochs=1")
+    small = ("--static", "image_size=32", "--static", "batch_size=8")
+    command = [Path(sys.executable).with_name("kennel"), "tune", *arguments, *space, *small]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("status=Completed; valid_loss=") == 2
+    assert all(not containers(tree) for tree in (home / "training-jobs").glob("*/ml"))
 
 
 @needs_image

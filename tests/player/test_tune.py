@@ -141,7 +141,7 @@ def test_ctrl_c_on_a_terminal_asks_and_stops_the_jobs(colour_images, home):
         table = read_until(ours, "learning_rate=0.0005")
         assert all(head in table for head in ("trial", "status", "epoch", "objective", "hyperparameters"))
         os.write(ours, b"\x03")
-        read_until(ours, "Stop the running jobs? Otherwise they go on. [y/N]")
+        read_until(ours, "Stop the search with its running jobs? Otherwise it goes on. [y/N]")
         os.write(ours, b"y\n")
         read_until(ours, "search asked is Stopped")
         assert process.wait(10) == 0
@@ -205,8 +205,8 @@ def test_a_search_that_fails_says_why_and_exits_with_1(kennel, colour_images, tm
             ),
             "the grid has 900 combinations; 750 are the most",
         ),
-        (("--strategy", "magic"), "there is no strategy 'Magic'; it is one of bayesian, random, hyperband, grid"),
-        (("--objective", "beauty"), "no job prints the metric 'beauty'; the objective is one of train_loss"),
+        (("--strategy", "magic"), "there is no strategy 'magic'; it is one of bayesian, random, hyperband, grid"),
+        (("--objective", "beauty"), "'beauty' cannot be the objective, which is one of valid_loss"),
         (("--name", "n" * 33), "has 33 characters; the name of a search has 32 at most"),
         (("--jobs", "751"), "MaxNumberOfTrainingJobs is 751; Bayesian takes 750 at most"),
         (("--strategy", "hyperband"), "Hyperband needs MaxResource, or a static hyperparameter `epochs`"),
@@ -241,7 +241,7 @@ def test_a_full_disk_is_said_before_anything_starts(colour_images, home, monkeyp
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
-    assert re.search(r"the disk of .* has 0\.0 GB free, and the search needs 0\.5 GB", capsys.readouterr().err)
+    assert re.search(r"the disk of .* has 0\.0 GB free, and the search needs 1\.2 GB", capsys.readouterr().err)
     assert not (home / "tuning-jobs").exists()
 
 

@@ -475,6 +475,19 @@ def test_trials_that_were_lost_with_the_machine_do_not_fail_the_search(sagemaker
     assert (counters["Completed"], counters["NonRetryableError"]) == (1, 4)
 
 
+def test_a_search_whose_tuner_is_gone_can_be_stopped(sagemaker, search):
+    sagemaker.create_hyper_parameter_tuning_job(**search(jobs=2, static={"epochs": "1000", "pause": "0.1"}))
+    while not any("score=" in log(sagemaker, t) for t in trials(sagemaker)):
+        time.sleep(0.1)
+    kill_tuner(sagemaker)
+    sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName="search")
+    described = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName="search")
+    assert described["HyperParameterTuningJobStatus"] == "Stopped"
+    for trial in trials(sagemaker):
+        sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=trial["TrainingJobName"])
+    assert {t["TrainingJobStatus"] for t in trials(sagemaker)} == {"Stopped"}
+
+
 def test_only_a_search_whose_tuner_is_gone_is_resumed(sagemaker, search, finish):
     sagemaker.create_hyper_parameter_tuning_job(**search(jobs=1))
     assert "needs no tuner" in refused(lambda: sagemaker.resume_hyper_parameter_tuning_job("search"))["Message"]

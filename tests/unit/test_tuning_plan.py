@@ -138,8 +138,8 @@ def test_a_space_in_which_all_is_fixed_is_refused():
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"strategy": "guess"}, "there is no strategy 'Guess'; it is one of bayesian, random, hyperband, grid"),
-        ({"objective": "f1"}, "no job prints the metric 'f1'; the objective is one of train_loss"),
+        ({"strategy": "guess"}, "there is no strategy 'guess'; it is one of bayesian, random, hyperband, grid"),
+        ({"objective": "f1"}, "'f1' cannot be the objective, which is one of valid_loss"),
         ({"jobs": 0}, "jobs is 0; it should be 1 or more"),
         ({"parallel": 0}, "parallel is 0; it should be 1 or more"),
         ({"patience": 2}, "patience is 2; it should be 3 or more"),
@@ -296,7 +296,7 @@ def test_options_go_before_the_file(tmp_path):
         ("early_stopping: 1", "early_stopping is 1; it should be true or false"),
         ("target: high", "target is 'high'; it should be a number"),
         ("strategy: 1", "strategy is 1; it should be one of bayesian, random, hyperband, grid"),
-        ("strategy: guess", "there is no strategy 'Guess'"),
+        ("strategy: guess", "there is no strategy 'guess'"),
         ("warm_start: dogs", "warm_start is 'dogs'; it should be a list of finished searches"),
     ],
 )

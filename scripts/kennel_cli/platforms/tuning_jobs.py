@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kennel_cli.platforms.detach import start_detached
-from kennel_cli.platforms.records import Record
+from kennel_cli.platforms.records import Record, now
 from kennel_cli.platforms.responses import ACCOUNT, GONE, Response, cut, page, response, summaries
 from kennel_cli.platforms.training_jobs import TRAINING_KEEPER, TrainingJobs, training_status
 from kennel_cli.platforms.trials import FINAL, RUNNING, best_trial, final_objective, trial_request
@@ -99,11 +99,16 @@ class TuningJobs(TrainingJobs):
         """Ask a tuning job to stop: it starts no more training jobs, and stops those that run."""
         validate("StopHyperParameterTuningJob", request)
         record = self._existing(request["HyperParameterTuningJobName"], "StopHyperParameterTuningJob")
-        status = _tuning_status(record)["HyperParameterTuningJobStatus"]
+        status = record.status()["HyperParameterTuningJobStatus"]
         if status not in RUNNING:
             message = f"The request was rejected because the tuning job is in status {status}."
             raise client_error("ValidationException", message, "StopHyperParameterTuningJob")
         record.ask_to_stop()
+        if not record.is_kept():  # its tuner was killed: nobody else would stop the trials
+            for trial in self.trials(record.name):
+                if trial["TrainingJobStatus"] == "InProgress":
+                    self.stop_training_job(TrainingJobName=trial["TrainingJobName"])
+            record.update(HyperParameterTuningJobStatus="Stopped", HyperParameterTuningEndTime=now())
         return response({})
 
     def resume_hyper_parameter_tuning_job(self, name: str) -> None:

@@ -1,7 +1,6 @@
 """Follow a search to its end, whatever it runs in, and show what it found."""
 
 import contextlib
-import sys
 import tarfile
 import tempfile
 import time
@@ -15,7 +14,7 @@ from botocore.exceptions import ClientError
 from kennel.errors import KennelError, SearchError
 from kennel.hyperparameters import SEARCH
 from kennel.tuning.summary import Summary, read_summary
-from kennel_cli.follow import show_to_end
+from kennel_cli.follow import show_to_end, wants_to_stop
 from kennel_cli.places import console
 from kennel_cli.platforms.account import AwsError, aws_errors
 from kennel_cli.platforms.platform import Platform
@@ -67,8 +66,8 @@ def resume(platform: Platform, name: str) -> None:
     follow(platform, name)
 
 
-def follow(platform: Platform, name: str, stopping: bool = False) -> None:
-    """Show a search until it ends, and what it found.
+def follow(platform: Platform, name: str, stopping: bool = False) -> Summary:
+    """Show a search until it ends, and return what it found.
 
     Raises SearchFailed, typer.Exit when it is left running, or AwsError when AWS can no longer be asked.
     """
@@ -80,6 +79,7 @@ def follow(platform: Platform, name: str, stopping: bool = False) -> None:
         raise AwsError(f"{said}; {_way_on(platform, name, stopping)}") from error
     write_files(summary_folder(name), summary)
     _show(summary, platform)
+    return summary
 
 
 def _watch_to_end(platform: Platform, name: str, stopping: bool) -> Summary:
@@ -100,11 +100,7 @@ def _watch_to_end(platform: Platform, name: str, stopping: bool) -> Summary:
 
 def _leave_or_stop(platform: Platform, name: str, stopping: bool) -> None:
     """Ask whether the jobs should be stopped; raises typer.Exit when they should not, or are already."""
-    stop = False
-    if sys.stdin.isatty() and not stopping:
-        with contextlib.suppress(typer.Abort):  # a second Ctrl-C: leave at once
-            stop = typer.confirm("\nStop the running jobs? Otherwise they go on.", default=False)
-    if not stop:
+    if stopping or not wants_to_stop("search with its running jobs"):
         console.print(f"\n{_way_on(platform, name, stopping)}", highlight=False, soft_wrap=True)
         raise typer.Exit(130)
     try:

@@ -12,7 +12,7 @@ import yaml
 
 from kennel.errors import HyperparameterError, SearchError
 from kennel.hyperparameters import DECLARATIONS, Declaration, Range, canonical_name, parse_hyperparameters
-from kennel.metrics import EPOCH_METRICS, METRICS
+from kennel.metrics import EPOCH_METRICS, KEPT_METRICS
 from kennel.tuning.space import parse_ranges as check_ranges
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ SCALES: Mapping[str, Literal["Linear", "Logarithmic", "ReverseLogarithmic"]] = {
     "log": "Logarithmic",
     "reverse-log": "ReverseLogarithmic",
 }
+EARLY_METRICS = tuple(name for name in KEPT_METRICS if name in EPOCH_METRICS)  # known after every epoch
 MAX_NAME = 32  # characters of a tuning job's name (contract B11)
 _MOST_PARENTS = 5  # of a warm start (contract B10)
 
@@ -266,12 +267,12 @@ def _check(plan: Plan) -> None:
     check_ranges(_parameter_ranges(plan.ranges))
     names = get_args(Strategy)
     if plan.strategy not in names:
-        raise SearchError(f"there is no strategy {plan.strategy!r}; it is one of {', '.join(names).lower()}")
-    if plan.objective not in METRICS:
-        raise SearchError(f"no job prints the metric {plan.objective!r}; the objective is one of {', '.join(METRICS)}")
-    if plan.objective not in EPOCH_METRICS and (plan.strategy == "Hyperband" or plan.early_stopping):
+        raise SearchError(f"there is no strategy {plan.strategy.lower()!r}; it is one of {', '.join(names).lower()}")
+    if plan.objective not in KEPT_METRICS:
+        raise SearchError(f"{plan.objective!r} cannot be the objective, which is one of {', '.join(KEPT_METRICS)}")
+    if plan.objective not in EARLY_METRICS and (plan.strategy == "Hyperband" or plan.early_stopping):
         raise SearchError(
-            f"{plan.objective} is printed once a job, too late to stop it early; take one of {', '.join(EPOCH_METRICS)}"
+            f"{plan.objective} is printed once a job, too late to stop it early; take one of {', '.join(EARLY_METRICS)}"
         )
     for name in ("jobs", "parallel"):
         if getattr(plan, name) < 1:

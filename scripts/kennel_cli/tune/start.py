@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from kennel.errors import DataError, SearchError
 from kennel.hyperparameters import DECLARATIONS, SEARCH
 from kennel.images.index import index_images
-from kennel.metrics import EPOCH_METRICS
 from kennel_cli.jobs import JobInputs, training_request
 from kennel_cli.platforms.platform import S3, Platform
 from kennel_cli.platforms.tuning_validation import validate_tuning
 from kennel_cli.requests import JobOptions, tuning_job
-from kennel_cli.tune.plan import MAX_NAME, Plan, tuning_config
+from kennel_cli.tune.plan import EARLY_METRICS, MAX_NAME, Plan, tuning_config
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import (
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     )
 
 MAX_VALUE = 2500  # characters of a hyperparameter (contract A2.1)
+_LARGEST_MODEL = 115 * 2**20  # bytes, of a model whose weights file is not here to be looked at
 _SPARE = 500 * 2**20  # bytes that a search should leave free
 
 
@@ -47,8 +47,8 @@ def one_job_request(
     platform: Platform, inputs: JobInputs, plan: Plan, name: str, options: JobOptions
 ) -> CreateTrainingJobRequestTypeDef:
     """Return a valid CreateTrainingJob request for the whole search in one job."""
-    if plan.objective not in EPOCH_METRICS:
-        metrics = ", ".join(EPOCH_METRICS)
+    if plan.objective not in EARLY_METRICS:
+        metrics = ", ".join(EARLY_METRICS)
         raise SearchError(f"in one job the objective is a metric of every epoch ({metrics}), not {plan.objective}")
     if plan.warm_start or plan.target is not None or plan.patience is not None:
         raise SearchError("a search in one job has no --warm-start, --target or --patience; leave them out")
@@ -74,7 +74,7 @@ def require_space(home: Path, inputs: JobInputs, jobs: int) -> None:
 
     That is the decoded images, and for each of its training `jobs` the model twice: as a folder, and packed.
     """
-    images, model = 0, 0
+    images, model = 0, _LARGEST_MODEL
     if not inputs.sources["training"].startswith(S3):
         index = index_images({"training": Path(inputs.sources["training"])})
         images = len(index.train) + len(index.valid) + len(index.test)
