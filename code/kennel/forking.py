@@ -29,9 +29,8 @@ def fork_program(
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    blocked = signal.pthread_sigmask(
-        signal.SIG_BLOCK, _RESET
-    )  # what comes for the child before it has reset them waits
+    # what comes for the child before it has reset its handlers waits
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _RESET)
     child = os.fork()
     if child:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

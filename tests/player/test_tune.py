@@ -184,7 +184,7 @@ def test_a_search_that_fails_says_why_and_exits_with_1(kennel, colour_images, tm
     arguments = ("--range", "learning_rate=1e-4:1e-2:log", "--backbone", "resnet18", "--jobs", "4")
     failed = kennel("tune", "--data", colour_images, "--weights", tmp_path / "broken.pth", "--name", "bad", *arguments)
     assert failed.returncode == 1
-    assert "the search bad failed: The first 3 training jobs failed" in failed.stderr
+    assert re.search("the search bad failed: The first [34] training jobs failed", failed.stderr)  # two end at a time
     assert "broken.pth is no readable state dict" in failed.stderr
     assert "Traceback" not in failed.stderr
 

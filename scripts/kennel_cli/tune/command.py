@@ -33,7 +33,9 @@ def tune(
     jobs: Annotated[
         int | None, typer.Option(help="trials in all (default 8); a grid has as many as combinations")
     ] = None,
-    parallel: Annotated[int | None, typer.Option(help="trials at a time (default 2)")] = None,
+    parallel: Annotated[
+        int | None, typer.Option(help="trials at a time (default 2); in one job they take turns")
+    ] = None,
     objective: Annotated[str | None, typer.Option(help="the metric to improve (default valid_loss)")] = None,
     early_stopping: Annotated[
         bool | None, typer.Option("--early-stopping", help="stop trials that are worse than the median of the others")

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from botocore.exceptions import ClientError
 
+from kennel.atomic import write_text
 from kennel.errors import KennelError, SearchError
 from kennel.hyperparameters import SEARCH
 from kennel.tuning.summary import Summary, read_summary
@@ -135,13 +136,13 @@ def follow_one_job(platform: Platform, name: str) -> None:
     show_to_end(platform, name, console, again="kennel tune --resume")
     described = platform.sagemaker.describe_training_job(TrainingJobName=name)
     folder = summary_folder(name)
-    folder.mkdir(parents=True, exist_ok=True)
     archive = f"{described['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output/output.tar.gz"
     with tempfile.TemporaryDirectory() as copy, tarfile.open(_fetch(platform, archive, name, Path(copy))) as tar:
         for member in tar.getmembers():
             file = PurePosixPath(member.name)  # without the ./ that some archives put before every name
-            if member.isfile() and len(file.parts) == 1 and file.name.startswith("tuning."):
-                tar.extract(member, folder, filter="data")
+            content = tar.extractfile(member)  # None for what is no file
+            if content and len(file.parts) == 1 and file.name.startswith("tuning."):
+                write_text(folder / file.name, content.read().decode())
     _show(read_summary(folder), platform)
 
 
