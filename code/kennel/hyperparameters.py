@@ -162,6 +162,11 @@ def _declarations() -> Mapping[str, Declaration]:
 DECLARATIONS = _declarations()
 
 
+def default_values() -> dict[str, str]:
+    """Return the default of every hyperparameter, as a request holds it."""
+    return {name: str(declaration.default) for name, declaration in DECLARATIONS.items()}
+
+
 def parse_hyperparameters(values: Mapping[str, Any]) -> Hyperparameters:
     """Return the typed hyperparameters for `values`, as they stand in SageMaker's `hyperparameters.json`.
 

@@ -15,9 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from kennel.errors import KennelError
 from kennel.hyperparameters import DECLARATIONS
 from kennel_cli.platforms.account import AwsError, aws_errors
-from kennel_cli.platforms.platform import Platform
+from kennel_cli.platforms.platform import RUNNING, Platform
 
-RUNNING = ("InProgress", "Stopping")
 _PROGRESS = re.compile(r"^progress step=(.+); split=(.+); done=(\d+); total=(\d+);$")
 _EPOCH = re.compile(r"^epoch=(\d+) ")
 

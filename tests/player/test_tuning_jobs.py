@@ -15,7 +15,6 @@ from botocore.exceptions import ClientError
 
 from kennel_cli.platforms import records
 from kennel_cli.platforms.records import Record
-from kennel_cli.platforms.tuning_keeper import stop_unless_ended
 from kennel_cli.platforms.validation import service_model
 from kennel_cli.requests import training_job
 from kennel_cli.settings import LOCAL
@@ -321,7 +320,7 @@ def test_a_trial_that_has_ended_since_somebody_looked_is_not_stopped(sagemaker, 
     sagemaker.create_hyper_parameter_tuning_job(**search(jobs=1))
     finish()
     [trial] = trials(sagemaker)
-    stop_unless_ended(sagemaker, trial["TrainingJobName"])
+    sagemaker.stop_unless_ended(trial["TrainingJobName"])
     assert trials(sagemaker) == [trial]
 
 

@@ -30,7 +30,6 @@ LIGHT = {
     "kennel.images.index",
     "kennel.metrics",
     "kennel.report.tuning_page",
-    "kennel.tuning.median",
     "kennel.tuning.space",
     "kennel.tuning.summary",
 }

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from kennel.errors import SearchError, Stopped, TrainingError
-from kennel.hyperparameters import DECLARATIONS, Hyperparameters, parse_hyperparameters
+from kennel.hyperparameters import Hyperparameters, default_values, parse_hyperparameters
 from kennel.metrics import EPOCH_METRICS, metric_line
 from kennel.training.progress import StopSignal
 from kennel.training.run import Fitted, Job, Trainer
 from kennel.tuning.importance import importances
-from kennel.tuning.median import is_hopeless
 from kennel.tuning.search import Proposal, Search
 from kennel.tuning.space import describe_ranges, parse_ranges
 from kennel.tuning.summary import Summary, Trial
@@ -57,8 +56,7 @@ class OneJobSearch:
         self._stop = stop
         self._objective = config["HyperParameterTuningJobObjective"]
         self._maximize = self._objective["Type"] == "Maximize"
-        defaults = {name: str(declaration.default) for name, declaration in DECLARATIONS.items()}
-        self._search = Search(config, static, defaults)
+        self._search = Search(config, static, default_values())
         self._trials: list[Trial] = []
         self._best: Fitted | None = None
         self._started = time.monotonic()
@@ -97,12 +95,13 @@ class OneJobSearch:
     def _try(self, proposal: Proposal) -> None:
         """Train one network, remember how it went, and keep it if it is the best."""
         started, curve, hopeless = time.monotonic(), [], False
+        others = [trial.curve for trial in self._trials if trial.objective is not None]
 
         def on_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
             nonlocal hopeless
             log.info(metric_line(f"trial={proposal.number}; epoch={epoch}", metrics))
             curve.append(round(metrics[self._objective["MetricName"]], 4))  # as a log has it
-            hopeless = self._is_hopeless(proposal, curve)
+            hopeless = self._search.is_hopeless(proposal.number, curve, others)
             return not hopeless
 
         objective, metrics, status, reason = None, {}, "Completed", ""
@@ -147,11 +146,3 @@ class OneJobSearch:
     def _is_better(self, objective: float) -> bool:
         before = [trial.objective for trial in self._trials if trial.objective is not None]
         return all(objective > value if self._maximize else objective < value for value in before)
-
-    def _is_hopeless(self, proposal: Proposal, curve: list[float]) -> bool:
-        if self._config["Strategy"] == "Hyperband":
-            return self._search.should_stop(proposal.number, curve)
-        if self._config.get("TrainingJobEarlyStoppingType") == "Auto":
-            others = [trial.curve for trial in self._trials if trial.objective is not None]
-            return is_hopeless(curve, others, self._maximize)
-        return False

@@ -12,9 +12,11 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kennel.errors import SearchError
+from kennel.tuning import median
 from kennel.tuning.space import Parameter, parse_ranges, resources
 
 REDUCTION = 3  # Hyperband lets the best third of the trials go on from one rung to the next
@@ -91,6 +93,17 @@ class Search:
         """Return the proposals whose end was not told, for example because the process died."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return [self._proposal(trial.number, self._drawn(trial)) for trial in running]
+
+    def is_hopeless(self, number: int, curve: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+        """Return whether proposal `number` should be stopped early, by the rule that the search was made with.
+
+        `curve` is its objective after each epoch so far, `others` those of the trials that ended (contract B7, B8).
+        """
+        if self._config["Strategy"] == "Hyperband":
+            return self.should_stop(number, curve)
+        if self._config.get("TrainingJobEarlyStoppingType") == "Auto":
+            return median.is_hopeless(curve, others, self._study.direction == StudyDirection.MAXIMIZE)
+        return False
 
     def should_stop(self, number: int, curve: Sequence[float]) -> bool:
         """Return whether Hyperband gives up proposal `number`, whose objective after each epoch so far is `curve`.

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from kennel_cli.settings import Settings
 
 S3 = "s3://"
+RUNNING = ("InProgress", "Stopping")  # the statuses of a job or a search that has not ended
 
 
 class Platform(Protocol):

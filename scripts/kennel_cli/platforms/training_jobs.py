@@ -1,9 +1,13 @@
 """The part of LocalSageMaker that trains."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from kennel_cli.platforms.detach import StartKeeper, start_detached
+from kennel_cli.platforms.platform import RUNNING
 from kennel_cli.platforms.records import Record
 from kennel_cli.platforms.responses import ACCOUNT, GONE, Response, page, response, summaries
 from kennel_cli.platforms.validation import client_error, validate
@@ -53,11 +57,16 @@ class TrainingJobs:
         """Ask a job to stop: SIGTERM, then SIGKILL after 120 seconds."""
         validate("StopTrainingJob", request)
         status = self.describe_training_job(**request)["TrainingJobStatus"]
-        if status not in ("InProgress", "Stopping"):
+        if status not in RUNNING:
             message = f"The request was rejected because the training job is in status {status}."
             raise client_error("ValidationException", message, "StopTrainingJob")
         self._training_job(request["TrainingJobName"]).ask_to_stop()
         return response({})
+
+    def stop_unless_ended(self, name: str) -> None:
+        """Ask a job to stop; one that has ended, perhaps since somebody looked, is left alone. Not in boto3."""
+        with contextlib.suppress(ClientError):
+            self.stop_training_job(TrainingJobName=name)
 
     def training_folder(self, name: str) -> Path:
         """Return the folder of a job, with its log and its `/opt/ml`. Not in boto3."""
@@ -75,7 +84,7 @@ def training_status(record: Record) -> Response:
     """Return the status that a description shows, for a keeper that is gone and a stop that was asked for too."""
     kept = record.is_kept()  # before the status is read: a keeper that ended meanwhile has written how
     status = record.status()
-    if status["TrainingJobStatus"] in ("InProgress", "Stopping"):
+    if status["TrainingJobStatus"] in RUNNING:
         if not kept:
             return {**status, "TrainingJobStatus": "Failed", "SecondaryStatus": "Failed", "FailureReason": GONE}
         if record.is_asked_to_stop():

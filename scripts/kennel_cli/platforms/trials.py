@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kennel.cache import digest
+from kennel_cli.platforms.platform import RUNNING
 from kennel_cli.platforms.responses import Response
 from kennel_cli.platforms.tuning_validation import OBJECTIVE_KEY
 
 FINAL = "FinalHyperParameterTuningJobObjectiveMetric"
-RUNNING = ("InProgress", "Stopping")
 
 
 def trial_request(tuning: Mapping[str, Any], number: int, values: Mapping[str, str]) -> Response:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from kennel_cli.platforms.detach import start_detached
+from kennel_cli.platforms.platform import RUNNING
 from kennel_cli.platforms.records import Record, now
 from kennel_cli.platforms.responses import ACCOUNT, GONE, Response, cut, page, response, summaries
 from kennel_cli.platforms.training_jobs import TRAINING_KEEPER, TrainingJobs, training_status
-from kennel_cli.platforms.trials import FINAL, RUNNING, best_trial, final_objective, trial_request
+from kennel_cli.platforms.trials import FINAL, best_trial, final_objective, trial_request
 from kennel_cli.platforms.tuning_validation import OPERATION, validate_tuning
 from kennel_cli.platforms.validation import client_error, validate
 from kennel_cli.platforms.warm import fork_keeper
@@ -105,9 +106,7 @@ class TuningJobs(TrainingJobs):
             raise client_error("ValidationException", message, "StopHyperParameterTuningJob")
         record.ask_to_stop()
         if not record.is_kept():  # its tuner was killed: nobody else would stop the trials
-            for trial in self.trials(record.name):
-                if trial["TrainingJobStatus"] == "InProgress":
-                    self.stop_training_job(TrainingJobName=trial["TrainingJobName"])
+            self.stop_trials(record.name)
             record.update(HyperParameterTuningJobStatus="Stopped", HyperParameterTuningEndTime=now())
         return response({})
 
@@ -143,6 +142,11 @@ class TuningJobs(TrainingJobs):
             arn = record.status()["HyperParameterTuningJobArn"]
             self._create_training_job(request, fork_keeper if warm else start_detached, TuningJobArn=arn)
         return name
+
+    def stop_trials(self, tuning_job: str) -> None:
+        """Stop the training jobs of a tuning job that run. Not in boto3."""
+        for trial in self.trials(tuning_job):
+            self.stop_unless_ended(trial["TrainingJobName"])
 
     def tuning_request(self, name: str) -> Response:
         """Return the request of a tuning job. Not in boto3."""

@@ -4,28 +4,26 @@ All that it knows is in files: the proposals in Optuna's storage, the trials in 
 at any moment and started again, it goes on.
 """
 
-import contextlib
 import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from kennel.errors import KennelError
-from kennel.hyperparameters import DECLARATIONS
+from kennel.hyperparameters import default_values
 from kennel.metrics import metric_curve
-from kennel.tuning.median import is_hopeless
 from kennel.tuning.search import Prior, Proposal, Search
 from kennel_cli.platforms.choice import LOCAL, WARM
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.logs import new_lines
+from kennel_cli.platforms.platform import RUNNING
 from kennel_cli.platforms.records import Record, last_lines, now
 from kennel_cli.platforms.responses import GONE
-from kennel_cli.platforms.trials import FINAL, RUNNING
+from kennel_cli.platforms.trials import FINAL
 from kennel_cli.platforms.warm import warm_up
 from kennel_cli.platforms.warm_start import parents_of, static_of
 
@@ -64,7 +62,7 @@ class Tuner:
         self._search = Search(
             self._config,
             self._request["TrainingJobDefinition"].get("StaticHyperParameters", {}),
-            {name: str(declaration.default) for name, declaration in DECLARATIONS.items()},
+            default_values(),
             self._priors(),
             record.folder / "search.sqlite",
         )
@@ -142,7 +140,7 @@ class Tuner:
                 del self._running[trial.number]
                 [summary] = [s for s in self._summaries() if s["TrainingJobName"] == trial.job]
                 self._search.finish(trial.number, self._note_end(trial, summary))
-            elif not trial.stopped and self._is_hopeless(trial):
+            elif not trial.stopped and self._search.is_hopeless(trial.number, trial.curve, self._curves):
                 self._stop(trial)
 
     def _note_end(self, trial: _Trial, summary: Mapping[str, Any]) -> float | None:
@@ -173,13 +171,6 @@ class Tuner:
     def _regex(self) -> str:
         definitions = self._request["TrainingJobDefinition"]["AlgorithmSpecification"]["MetricDefinitions"]
         return str(next(d["Regex"] for d in definitions if d["Name"] == self._objective["MetricName"]))
-
-    def _is_hopeless(self, trial: _Trial) -> bool:
-        if self._config["Strategy"] == "Hyperband":
-            return self._search.should_stop(trial.number, trial.curve)
-        if self._config.get("TrainingJobEarlyStoppingType") == "Auto":
-            return is_hopeless(trial.curve, self._curves, self._maximize)
-        return False
 
     def _failure(self) -> str:
         """Return why the search has no sense any more, or ""."""
@@ -228,13 +219,13 @@ class Tuner:
 
     def _stop(self, trial: _Trial) -> None:
         trial.stopped = True
-        stop_unless_ended(self._sagemaker, trial.job)
+        self._sagemaker.stop_unless_ended(trial.job)
 
     def _deadline(self) -> float:
         """Return when the search has to end, in seconds since 1970."""
-        described = self._sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=self._record.name)
+        began = datetime.fromisoformat(self._record.status()["CreationTime"])
         limit = self._config["ResourceLimits"].get("MaxRuntimeInSeconds", math.inf)
-        return float(described["CreationTime"].timestamp() + limit)
+        return float(began.timestamp() + limit)
 
     def _summaries(self) -> Sequence[dict[str, Any]]:
         return list(self._sagemaker.trials(self._record.name))
@@ -253,12 +244,6 @@ class Tuner:
         ]
 
 
-def stop_unless_ended(sagemaker: LocalSageMaker, job: str) -> None:
-    """Ask a training job to stop; one that has ended, perhaps since somebody looked, is left alone."""
-    with contextlib.suppress(ClientError):
-        sagemaker.stop_training_job(TrainingJobName=job)
-
-
 def main(folder: Path) -> None:
     """Keep the tuning job in `folder`; whatever happens, its status says how it ended."""
     record = Record(folder)
@@ -271,6 +256,4 @@ def main(folder: Path) -> None:
         record.update(
             HyperParameterTuningJobStatus="Failed", HyperParameterTuningEndTime=now(), FailureReason=reason[:1024]
         )
-        sagemaker = LocalSageMaker(record.home)
-        for trial in sagemaker.trials(record.name):  # nobody waits for them any more
-            stop_unless_ended(sagemaker, trial["TrainingJobName"])
+        LocalSageMaker(record.home).stop_trials(record.name)  # nobody waits for them any more

@@ -4,6 +4,7 @@ As with SageMaker's warm pools, nothing leaks from one trial into the next (cont
 of a process that has only imported and never computed.
 """
 
+import functools
 import importlib
 import os
 import signal
@@ -21,6 +22,7 @@ _IMPORTED = (_TRAIN, "kennel.container.hook", "sagemaker_training.cli.train", "k
 _NOT_KEPT = ("sagemaker_training", "kennel.container.hook")
 
 
+@functools.cache  # a trial's keeper, itself a fork, has nothing left to import
 def warm_up() -> None:
     """Import what a training job needs. Has to be called before `fork_keeper`, by a process without threads."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `train` sets it; read once, when torch is imported

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from kennel.report.tuning_page import write_tuning_page
 from kennel.tuning.summary import Summary, Trial, ranked, write_summary
-from kennel_cli.tune.watch import RUNNING, Watch
+from kennel_cli.platforms.platform import RUNNING
+from kennel_cli.tune.watch import Watch
 
 _ACCURACY = "valid_accuracy"
 _SHOWN = 30  # trials in the live table; the newest

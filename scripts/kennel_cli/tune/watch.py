@@ -10,10 +10,8 @@ from kennel.errors import SearchError
 from kennel.metrics import metric_curve
 from kennel.tuning.space import describe_ranges
 from kennel.tuning.summary import Summary, Trial
-from kennel_cli.platforms.platform import Platform
-
-RUNNING = ("InProgress", "Stopping")
-_FINAL = "FinalHyperParameterTuningJobObjectiveMetric"
+from kennel_cli.platforms.platform import RUNNING, Platform
+from kennel_cli.platforms.trials import FINAL
 
 
 class Watch:
@@ -89,7 +87,7 @@ class Watch:
             status="InProgress" if status == "Stopping" else status,
             hyperparameters=job["TunedHyperParameters"],
             job=name,
-            objective=job[_FINAL]["Value"] if _FINAL in job else None,
+            objective=job[FINAL]["Value"] if FINAL in job else None,
             metrics=metrics,
             started=_seconds(began, job["CreationTime"]),
             seconds=_seconds(job["CreationTime"], job["TrainingEndTime"]) if "TrainingEndTime" in job else None,
