@@ -8,7 +8,20 @@ from typing import Any, Literal, get_type_hints
 
 from kennel.errors import HyperparameterError
 
-BACKBONES = ("resnet18", "resnet50", "densenet161", "mobilenet_v2")
+# torchvision's classifiers, all of them; a test compares the two lists
+_TORCHVISION = """
+alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161 densenet169 densenet201
+efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5 efficientnet_b6
+efficientnet_b7 efficientnet_v2_l efficientnet_v2_m efficientnet_v2_s googlenet inception_v3 maxvit_t mnasnet0_5
+mnasnet0_75 mnasnet1_0 mnasnet1_3 mobilenet_v2 mobilenet_v3_large mobilenet_v3_small regnet_x_16gf regnet_x_1_6gf
+regnet_x_32gf regnet_x_3_2gf regnet_x_400mf regnet_x_800mf regnet_x_8gf regnet_y_128gf regnet_y_16gf regnet_y_1_6gf
+regnet_y_32gf regnet_y_3_2gf regnet_y_400mf regnet_y_800mf regnet_y_8gf resnet101 resnet152 resnet18 resnet34
+resnet50 resnext101_32x8d resnext101_64x4d resnext50_32x4d shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5
+shufflenet_v2_x2_0 squeezenet1_0 squeezenet1_1 swin_b swin_s swin_t swin_v2_b swin_v2_s swin_v2_t vgg11 vgg11_bn
+vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn vit_b_16 vit_b_32 vit_h_14 vit_l_16 vit_l_32 wide_resnet101_2
+wide_resnet50_2
+"""
+BACKBONES = tuple(_TORCHVISION.split())
 SEARCH = "search"  # not a hyperparameter of a network: a whole search in one job, see kennel.tuning.one_job
 _ALIASES = {"lr": "learning_rate"}  # a dash for an underscore (`batch-size`) is understood everywhere
 _NOT_OURS = (
@@ -48,8 +61,11 @@ class Declaration:
     @property
     def bounds(self) -> str:
         """The allowed values, in words."""
+        if self.choices == BACKBONES:
+            return f"one of torchvision's {len(BACKBONES)} classifiers, such as resnet18, mobilenet_v2 or vit_b_16"
         if self.choices:
-            return "one of " + ", ".join(self.choices)
+            number = "" if self.low is None or self.high is None else f", or a number from {self.low} to {self.high}"
+            return f"one of {', '.join(self.choices)}{number}"
         if self.low is None or self.high is None:
             return "any text"
         kind = "a whole number" if self.type is int else "a number"
@@ -58,6 +74,10 @@ class Declaration:
     def parse(self, text: str) -> Any:
         """Return the typed value of `text`; raises ValueError when it is not within the bounds."""
         value: Any = text
+        if value in self.choices:
+            return value
+        if self.type is str and self.low is not None:  # a choice, or a number
+            return str(Declaration(self.name, int, 0, "", self.low, self.high).parse(text))
         if self.type is int:
             number = float(text)
             if not number.is_integer():
@@ -65,7 +85,7 @@ class Declaration:
             value = int(number)
         elif self.type is float:
             value = float(text)
-        if self.choices and value not in self.choices:
+        if self.choices:
             raise ValueError(text)
         # written so that NaN, which compares false to everything, is refused too
         if self.low is not None and not value >= self.low:
@@ -128,11 +148,75 @@ class Hyperparameters:
     scheduler: str = _declare(
         "cosine", "how the learning rate moves over the steps", choices=("cosine", "onecycle", "constant")
     )
-    augment: str = _declare("flip", "`flip` also shows each image mirrored", choices=("none", "flip"))
+    augment: str = _declare(
+        "flip",
+        "`flip` also shows each image mirrored; the other two also turn, shift and recolour it, where the backbone is "
+        "trained",
+        choices=("none", "flip", "randaugment", "trivialaugment"),
+    )
+    mixup: float = _declare(
+        0.0,
+        "where the backbone is trained, images are blended in pairs; alpha of the beta distribution, 0 does not",
+        low=0.0,
+        high=8.0,
+    )
+    cutmix: float = _declare(
+        0.0,
+        "as `mixup`, with a rectangle of the other image; where both are set, each step draws one",
+        low=0.0,
+        high=8.0,
+    )
+    class_weights: str = _declare(
+        "none",
+        "`balanced` lets each class count alike in the loss, however many images it has",
+        choices=("none", "balanced"),
+    )
+    statistics: str = _declare(
+        "auto",
+        "what images are normalized with: mean and deviation of `imagenet`, or of the `dataset`'s training images; "
+        "`auto` is the dataset's from scratch, else ImageNet's",
+        choices=("auto", "imagenet", "dataset"),
+    )
     unfreeze: str = _declare(
         "auto",
-        "what is trained: the `head` on a frozen backbone, or `all`; `auto` is `all` from scratch, else `head`",
+        "what is trained: the `head` on a frozen backbone, `all`, or so many of the backbone's last blocks; `auto` is "
+        "`all` from scratch, else `head`",
         choices=("auto", "head", "all"),
+        low=1,
+        high=999,
+    )
+    fine_tune_epochs: int = _declare(
+        5, "passes with unfrozen blocks, after the head was trained for `epochs`", low=1, high=1000
+    )
+    fine_tune_learning_rate: float = _declare(
+        1e-4, "step size of those passes at its highest, for the head and the last block", low=1e-8, high=10.0
+    )
+    layer_decay: float = _declare(
+        0.8, "each block's learning rate, as a share of that of the block above it", low=0.01, high=1.0
+    )
+    warmup: float = _declare(
+        0.1, "share of the fine-tuning steps in which the learning rate rises to its highest", low=0.0, high=0.9
+    )
+    ema_decay: float = _declare(
+        0.0,
+        "where the backbone is trained, the model is a moving average of the weights that keeps this share a step; 0 "
+        "takes the weights themselves",
+        low=0.0,
+        high=0.99999,
+    )
+    test_time_augment: str = _declare(
+        "none",
+        "`flip` averages the probabilities of an image and its mirror image, in tests and in the server",
+        choices=("none", "flip"),
+    )
+    precision: str = _declare(
+        "auto",
+        "of the forward and backward passes through the backbone; `auto` is bfloat16 where the hardware has it, "
+        "float16 on other GPUs, else float32",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    checkpoint_seconds: float = _declare(
+        60.0, "time between two checkpoints, where the job has a folder for them", low=0.0, high=86400.0
     )
     early_stopping_patience: int = _declare(
         0, "epochs without a better valid_accuracy after which training ends; 0 never does", low=0, high=1000
@@ -150,6 +234,11 @@ class Hyperparameters:
     def head_only(self) -> bool:
         """Whether the backbone stays frozen, so that only the head is trained."""
         return self.unfreeze == "head" or (self.unfreeze == "auto" and not self.from_scratch)
+
+    @property
+    def dataset_statistics(self) -> bool:
+        """Whether images are normalized with the data set's own mean and deviation."""
+        return self.statistics == "dataset" or (self.statistics == "auto" and self.from_scratch)
 
 
 def _declarations() -> Mapping[str, Declaration]:
@@ -205,8 +294,19 @@ def parse_hyperparameters(values: Mapping[str, Any]) -> Hyperparameters:
 def _contradictions(hp: Hyperparameters) -> list[str]:
     """Return what is wrong with values that are right one by one."""
     problems = []
-    if hp.from_scratch and hp.unfreeze == "head":
-        problems.append("unfreeze=head with weights=none: a frozen random backbone learns nothing; use unfreeze=all")
+    if hp.from_scratch and hp.unfreeze not in ("auto", "all"):
+        problems.append(
+            f"unfreeze={hp.unfreeze} with weights=none: a frozen random backbone learns nothing; use unfreeze=all"
+        )
+    if hp.head_only:
+        trained = "with a frozen backbone, whose features are computed once; set unfreeze=all, or a number of blocks"
+        if hp.augment not in ("none", "flip"):
+            problems.append(f"augment={hp.augment}: not {trained}")
+        problems += [
+            f"{name}={getattr(hp, name):g}: not {trained}"
+            for name in ("mixup", "cutmix", "ema_decay")
+            if getattr(hp, name)
+        ]
     if hp.batch_size == 1 and not hp.head_only:
         problems.append("batch_size=1 with a backbone that is trained: batch norm needs two images or more a step")
     return problems

@@ -10,8 +10,9 @@ import pytest
 from kennel.errors import DataError, Stopped, TrainingError, WeightsError
 from kennel.hyperparameters import parse_hyperparameters
 from kennel.model.artifact import load_manifest
+from kennel.training.job import Job
 from kennel.training.progress import StopSignal
-from kennel.training.run import Job, run
+from kennel.training.run import run
 from tests.samples import write_colour_images
 
 SMALL = {"backbone": "resnet18", "image_size": "32", "epochs": "2", "batch_size": "8"}

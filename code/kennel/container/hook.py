@@ -18,8 +18,8 @@ from kennel.errors import KennelError, Stopped
 from kennel.hyperparameters import SEARCH, parse_hyperparameters
 
 if TYPE_CHECKING:
+    from kennel.training.job import Job
     from kennel.training.progress import StopSignal
-    from kennel.training.run import Job
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ def _run_kennel() -> None:
     given = TrainingEnvironment.read()
     values = {name: value for name, value in given.hyperparameters.items() if name != SEARCH}
     hyperparameters = parse_hyperparameters(values)
-    from kennel.training.run import Job, run  # noqa: PLC0415 - as above
+    from kennel.training.job import Job  # noqa: PLC0415 - as above
+    from kennel.training.run import run  # noqa: PLC0415 - as above
 
     stop = StopSignal()
     _on_sigterm(stop.set)

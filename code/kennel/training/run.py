@@ -1,9 +1,8 @@
 """One training job, from top to bottom: index, pack, fit, save, evaluate."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,38 +12,26 @@ from torch import Tensor, nn
 from kennel.cache import Cache
 from kennel.engines.device import describe_device, fast_precision, pick_device
 from kennel.engines.torch_engine import FrozenBackbone
-from kennel.errors import Stopped, WeightsError
+from kennel.errors import Stopped
 from kennel.hyperparameters import Hyperparameters
 from kennel.images.augment import augmented_views
-from kennel.images.index import index_images
-from kennel.images.pack import PackedImages, check_skipped, pack_images
-from kennel.images.preprocess import Preprocessing
+from kennel.images.pack import PackedImages
 from kennel.machine import available_cores
 from kennel.metrics import BEST_EPOCH, metric_line
 from kennel.model.artifact import Manifest, save_artifact, save_manifest
 from kennel.model.backbones import build_backbone, load_weights
 from kennel.model.classifier import Classifier, make_head
+from kennel.model.weights import find_weights
 from kennel.training.batches import FeatureBatches, ImageBatches
+from kennel.training.dataset import DataSet
+from kennel.training.distributed import ALONE, Processes
 from kennel.training.evaluate import evaluate_artifact, write_evaluation
 from kennel.training.features import extract_features
+from kennel.training.job import Job
 from kennel.training.loop import BestEpoch, OnEpoch, fit, log_epoch
 from kennel.training.progress import StopSignal, reporter
 
 log = logging.getLogger(__name__)
-
-WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a job reads and where it writes."""
-
-    hyperparameters: Hyperparameters
-    channels: Mapping[str, Path]  # channel name to folder
-    model_dir: Path  # becomes the model folder
-    output_dir: Path  # for what is not part of the model: predictions, skipped images
-    cache_dir: Path  # packed images and features, to be shared between jobs
-    weights_dir: Path  # pretrained weights, BACKBONE.pth, .pt or .safetensors; the folder may be missing
 
 
 @dataclass(frozen=True)
@@ -79,7 +66,7 @@ def run(job: Job, stop: StopSignal) -> None:
 class Trainer:
     """Trains networks on one data set: what they have in common is read or computed once."""
 
-    def __init__(self, job: Job, stop: StopSignal) -> None:
+    def __init__(self, job: Job, stop: StopSignal, processes: Processes = ALONE) -> None:
         """Look at the folders. Raises DataError when they hold no data set."""
         self._job = job
         self._stop = stop
@@ -90,15 +77,14 @@ class Trainer:
         device = describe_device(self._device)
         log.info("start device=%s; backbone=%s; head_only=%s;", device, hp.backbone, hp.head_only)
         self._cache = Cache(job.cache_dir)
-        self._index = index_images(job.channels)
-        self._images: dict[int, dict[str, PackedImages]] = {}
+        self._data = DataSet(job, self._cache, stop, processes)
         self._frozen: dict[tuple[str, str, int, str, int], _Frozen] = {}
 
     def fit(self, hp: Hyperparameters, on_epoch: OnEpoch = log_epoch) -> Fitted:
         """Train one network. Equal hyperparameters give an equal network, whatever was trained before."""
         if hp.head_only:
             frozen = self._freeze(hp)
-            images = self._packed(hp)
+            images = self._data.images(hp)
             torch.set_rng_state(frozen.random)
             classifier = self._with_head(frozen.backbone, hp)
             best = self._fit_head(classifier.head, frozen, images, hp, on_epoch)
@@ -107,7 +93,7 @@ class Trainer:
             torch.manual_seed(hp.seed)
             backbone = self._first_backbone(hp)
             classifier = self._with_head(backbone, hp)
-            images = self._packed(hp)
+            images = self._data.images(hp)
             best = self._fit_all(classifier, images, hp, on_epoch)
             classifier.load_state_dict(best.weights)
         return Fitted(hp, classifier, best)
@@ -119,17 +105,17 @@ class Trainer:
         """
         hp, best, job = fitted.hyperparameters, fitted.best, self._job
         manifest = Manifest(
-            classes=self._index.classes,
+            classes=self._data.classes,
             backbone=hp.backbone,
             fc_units=hp.fc_units,
             dropout=hp.dropout,
-            preprocessing=Preprocessing.for_size(hp.image_size),
+            preprocessing=self._data.preprocessing(hp),
             hyperparameters=asdict(hp),
             metrics=best.metrics,
         )
         save_artifact(job.model_dir, fitted.classifier.cpu(), manifest)
         metrics = {name: best.metrics[name] for name in ("valid_loss", "valid_accuracy")}
-        test = self._packed(hp)["test"]
+        test = self._data.images(hp)["test"]
         try:
             report = reporter("test", "test", len(test), self._stop)
             evaluation = evaluate_artifact(job.model_dir, test, self._cache, report)
@@ -141,31 +127,15 @@ class Trainer:
             save_manifest(job.model_dir, manifest.model_copy(update={"metrics": best.metrics | metrics}))
         log.info(metric_line(f"{BEST_EPOCH}{best.epoch};", metrics))
 
-    def _packed(self, hp: Hyperparameters) -> dict[str, PackedImages]:
-        """Return the decoded images of each split."""
-        if hp.image_size not in self._images:
-            preprocessing = Preprocessing.for_size(hp.image_size)
-            threads = hp.num_workers or available_cores()
-            images = {}
-            splits = {"train": self._index.train, "valid": self._index.valid, "test": self._index.test}
-            for split, records in splits.items():
-                report = reporter("decode", split, len(records), self._stop)
-                images[split] = pack_images(records, preprocessing, self._cache, threads, report)
-            skipped = check_skipped(images, hp.max_bad_images, self._job.output_dir / "skipped_images.csv")
-            counts = "; ".join(f"{split}={len(packed)}" for split, packed in images.items())
-            log.info("images classes=%d; %s; skipped=%d;", len(self._index.classes), counts, skipped)
-            self._images[hp.image_size] = images
-        return self._images[hp.image_size]
-
     def _freeze(self, hp: Hyperparameters) -> _Frozen:
         """Return a frozen backbone and its features: quick and rough for training, exact for validation."""
         key = (hp.backbone, hp.weights, hp.image_size, hp.augment, hp.seed)
         if key not in self._frozen:
-            preprocessing = Preprocessing.for_size(hp.image_size)
+            preprocessing = self._data.preprocessing(hp)
             torch.manual_seed(hp.seed)
             backbone = self._first_backbone(hp)  # first, so that bad weights are said before images are decoded
             random = torch.get_rng_state()
-            images = self._packed(hp)
+            images = self._data.images(hp)
             exact = FrozenBackbone(backbone).to(self._device)
             fast = FrozenBackbone(backbone, fast_precision(self._device), exact.fingerprint).to(self._device)
             train = []
@@ -181,12 +151,12 @@ class Trainer:
         """Make the backbone, with pretrained weights where the hyperparameters ask for them."""
         backbone = build_backbone(hp.backbone)
         if not hp.from_scratch:
-            file = _weights_file(hp.weights, hp.backbone, self._job.channels, self._job.weights_dir)
+            file = find_weights(hp.weights, hp.backbone, self._job.channels, self._job.weights_dir)
             load_weights(backbone, hp.backbone, file)
         return backbone
 
     def _with_head(self, backbone: nn.Module, hp: Hyperparameters) -> Classifier:
-        return Classifier(backbone, make_head(backbone, hp.fc_units, hp.dropout, len(self._index.classes)))
+        return Classifier(backbone, make_head(backbone, hp.fc_units, hp.dropout, len(self._data.classes)))
 
     def _fit_head(
         self,
@@ -209,7 +179,7 @@ class Trainer:
         self, classifier: Classifier, images: dict[str, PackedImages], hp: Hyperparameters, on_epoch: OnEpoch
     ) -> BestEpoch:
         """Train the whole network on packed images."""
-        preprocessing, views = Preprocessing.for_size(hp.image_size), augmented_views(hp.augment)
+        preprocessing, views = self._data.preprocessing(hp), augmented_views(hp.augment)
         return fit(
             classifier.to(self._device, memory_format=torch.channels_last),  # type: ignore[call-overload]
             ImageBatches(images["train"], preprocessing, views, hp.batch_size, self._device),
@@ -218,22 +188,3 @@ class Trainer:
             self._stop,
             on_epoch,
         )
-
-
-def _weights_file(weights: str, backbone: str, channels: Mapping[str, Path], weights_dir: Path) -> Path:
-    """Return the file to start from: the one that is named, the channel's, or the one in the image."""
-    if weights != "pretrained":
-        return Path(weights)
-    if "pretrained" in channels:
-        files = [file for file in sorted(channels["pretrained"].iterdir()) if file.suffix in WEIGHTS_SUFFIXES]
-        if len(files) == 1:
-            return files[0]
-        found = ", ".join(file.name for file in files) or "none"
-        raise WeightsError(f"the channel `pretrained` should hold one .pth, .pt or .safetensors file; found: {found}")
-    for suffix in WEIGHTS_SUFFIXES:
-        if (file := weights_dir / f"{backbone}{suffix}").is_file():
-            return file
-    raise WeightsError(
-        "there are no pretrained weights: give a state dict in the channel `pretrained`, or its path as `weights`, or "
-        f"weights=none to train from scratch, or build the image with {backbone}.pth in WEIGHTS_DIR"
-    )

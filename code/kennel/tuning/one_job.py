@@ -9,8 +9,9 @@ from typing import Any
 from kennel.errors import SearchError, Stopped, TrainingError
 from kennel.hyperparameters import Hyperparameters, default_values, parse_hyperparameters
 from kennel.metrics import EPOCH_METRICS, metric_line
+from kennel.training.job import Job
 from kennel.training.progress import StopSignal
-from kennel.training.run import Fitted, Job, Trainer
+from kennel.training.run import Fitted, Trainer
 from kennel.tuning.importance import importances
 from kennel.tuning.search import Proposal, Search
 from kennel.tuning.space import describe_ranges, parse_ranges
