@@ -9,6 +9,7 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 
 from kennel.engines.device import describe_device, pick_device
+from kennel.images.augment import apply_view
 from kennel.images.preprocess import Preprocessing
 from kennel.machine import available_cores
 from kennel.model.backbones import weights_fingerprint
@@ -62,7 +63,10 @@ class TorchEngine:
 
     name = "torch-fp32"
 
-    def __init__(self, classifier: Classifier, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, classifier: Classifier, preprocessing: Preprocessing, views: tuple[str, ...] = ("original",)
+    ) -> None:
+        self._views = views
         self.backbone = FrozenBackbone(classifier.backbone)
         self._head = copy.deepcopy(classifier.head).eval()
         self._size = preprocessing.crop
@@ -87,10 +91,17 @@ class TorchEngine:
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.probabilities`."""
-        return self.classify(self.backbone.features(images))
+        answers = [self.classify(self.backbone.features(_seen(view, images))) for view in self._views]
+        mean: NDArray[np.float32] = np.mean(answers, axis=0)
+        return mean
 
     @torch.inference_mode()
     def classify(self, features: torch.Tensor) -> NDArray[np.float32]:
         """Return the probabilities (N, classes) of images whose features (N, features) are known already."""
         result: NDArray[np.float32] = torch.softmax(self._head(features.to(self._device)), dim=1).cpu().numpy()
         return result
+
+
+def _seen(view: str, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return normalized images (N, 3, S, S) in a view, channels-last in memory if they were."""
+    return apply_view(view, images.transpose(0, 2, 3, 1)).copy().transpose(0, 3, 1, 2) if view != "original" else images

@@ -9,6 +9,11 @@ def augmented_views(augment: str) -> tuple[str, ...]:
     return ("original", "mirrored") if augment == "flip" else ("original",)
 
 
+def test_views(test_time_augment: str) -> tuple[str, ...]:
+    """Return the names of the views whose probabilities a test and a server average."""
+    return ("original", "mirrored") if test_time_augment == "flip" else ("original",)
+
+
 def apply_view(view: str, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return `pixels` (N, S, S, 3) as seen in `view`, without copying them."""
     return pixels[:, :, ::-1] if view == "mirrored" else pixels

@@ -44,7 +44,12 @@ class Preprocessing:
 
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (N, S, S, 3) uint8 as (N, 3, S, S) float32, normalized; the memory stays channels-last."""
-        scale = (1 / (255 * np.asarray(self.std))).astype(np.float32)
-        shift = (-np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
+        scale, shift = self.scale_and_shift()
         normalized: NDArray[np.float32] = pixels.astype(np.float32) * scale + shift
         return normalized.transpose(0, 3, 1, 2)
+
+    def scale_and_shift(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return what normalization multiplies a channel's uint8 values by, and then adds: (3,) and (3,)."""
+        scale = (1 / (255 * np.asarray(self.std))).astype(np.float32)
+        shift = (-np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
+        return scale, shift

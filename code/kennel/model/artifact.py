@@ -38,6 +38,7 @@ class Manifest(BaseModel):
     fc_units: int
     dropout: float
     preprocessing: Preprocessing
+    views: tuple[str, ...] = ("original",)  # of an image; the answer is the average of what the network says of them
     hyperparameters: dict[str, Any] = Field(default_factory=dict)  # of the job that made the model
     metrics: dict[str, float] = Field(default_factory=dict)  # of the epoch that was kept
     versions: dict[str, str] = Field(default_factory=_versions)  # of what made the model

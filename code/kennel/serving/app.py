@@ -86,7 +86,7 @@ class Service:
 def load_service(model_dir: Path, settings: Settings) -> Service:
     """Load a model folder. Raises ArtifactError when there is no model in it."""
     classifier, manifest = load_artifact(model_dir)
-    engine = TorchEngine(classifier, manifest.preprocessing)
+    engine = TorchEngine(classifier, manifest.preprocessing, manifest.views)
     return Service(engine, manifest.preprocessing, manifest.classes, settings)
 
 

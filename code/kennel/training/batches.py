@@ -1,6 +1,8 @@
 """What an epoch is made of: shuffled batches of cached features, or of packed images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -8,51 +10,102 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kennel.images.augment import apply_view
 from kennel.images.pack import PackedImages
 from kennel.images.preprocess import Preprocessing
+from kennel.training.distributed import ALONE, Processes
+from kennel.training.randomness import seed_for
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]  # of pixels (B, S, S, 3) uint8, on their device
+
+AHEAD = 2  # batches that are read while another is in work
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step trains on: this process's share of it."""
+
+    inputs: Tensor  # (B, ...) on the device
+    labels: Tensor  # (B,) int64 on the device
+    own: int  # the first so many rows count; a process with no share runs a stand-in that does not
+    everyone: Tensor  # (G,) int64 on the device, the labels of the whole batch, over all processes
 
 
 class Batches(Protocol):
-    """A data set that is read in batches of inputs and labels."""
+    """A data set that is read in batches."""
+
+    rows: int  # how many there are, over all processes
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
         ...
 
-    def epoch(self, generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs and labels (B,) int64: shuffled and in random views, or as they lie without `generator`."""
+    def epoch(self, generator: torch.Generator | None, skip: int = 0) -> Iterator[Batch]:
+        """Yield the batches after the first `skip`: shuffled and in random views, or as they lie without `generator`.
+
+        Equal states of `generator` give equal batches.
+        """
         ...
 
 
 class _Shuffled:
-    """Rows in batches, each row in one of several views."""
+    """Rows in batches, each batch shared out among processes and read while the one before it is in work."""
 
-    def __init__(self, labels: NDArray[np.int64], views: int, batch_size: int, device: torch.device) -> None:
+    def __init__(
+        self, labels: NDArray[np.int64], batch_size: int, device: torch.device, processes: Processes = ALONE
+    ) -> None:
+        self.rows = len(labels)
         self._labels = torch.from_numpy(labels)
-        self._views = views
         self._batch_size = batch_size
         self._device = device
+        self._processes = processes
 
     def __len__(self) -> int:
         count, rest = divmod(len(self._labels), self._batch_size)
         return max(1, count + (rest > 1))  # a last image alone goes with the batch before it
 
-    def epoch(self, generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, generator: torch.Generator | None, skip: int = 0) -> Iterator[Batch]:
         """See `Batches.epoch`."""
-        count = len(self._labels)
-        rows = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-        views = torch.zeros(count, dtype=torch.int64)
-        if generator is not None:
-            views = torch.randint(self._views, (count,), generator=generator)
-        parts = list(torch.split(rows, self._batch_size))
+        work = self._plan(generator)[skip:]
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+            reads = [pool.submit(self._read, *part) for part in work[:AHEAD]]
+            for following, (rows, seed) in enumerate(work, start=AHEAD):
+                read = reads.pop(0).result()
+                if following < len(work):
+                    reads.append(pool.submit(self._read, *work[following]))
+                inputs, labels, everyone = (tensor.to(self._device, non_blocking=True) for tensor in read)
+                yield Batch(self._finish(inputs, seed), labels, self._share(rows)[1], everyone)
+
+    def _plan(self, generator: torch.Generator | None) -> list[tuple[Tensor, int | None]]:
+        """Return the rows of each batch, and the seed of its random views."""
+        rows = torch.arange(len(self._labels))
+        if generator is None:
+            return [(part, None) for part in torch.split(rows, self._batch_size)]
+        parts = list(torch.split(rows[torch.randperm(len(rows), generator=generator)], self._batch_size))
         if len(parts) > 1 and len(parts[-1]) == 1:  # batch norm cannot train on a single image
             parts[-2:] = [torch.cat(parts[-2:])]
-        for part in parts:
-            yield self._inputs(part, views[part]).to(self._device), self._labels[part].to(self._device)
+        drawn = torch.randint(2**62, (len(parts),), generator=generator).tolist()
+        return [(part, seed_for(number, self._processes.rank)) for part, number in zip(parts, drawn, strict=True)]
 
-    def _inputs(self, rows: Tensor, views: Tensor) -> Tensor:
+    def _share(self, rows: Tensor) -> tuple[Tensor, int]:
+        """Return this process's share of `rows`, and how many of it count."""
+        mine = rows[self._processes.rank :: self._processes.count]
+        return (mine, len(mine)) if len(mine) else (rows[:1], 0)
+
+    def _read(self, rows: Tensor, seed: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Read inputs and labels of this process's share, and all labels of the batch, into memory."""
+        mine, _ = self._share(rows)
+        read = self._inputs(mine, seed), self._labels[mine], self._labels[rows]
+        if self._device.type == "cuda":  # from pinned memory, a copy to the device does not wait
+            return read[0].pin_memory(), read[1].pin_memory(), read[2].pin_memory()
+        return read
+
+    def _inputs(self, rows: Tensor, seed: int | None) -> Tensor:
+        """Read the rows into memory; without a `seed`, nothing is random."""
         raise NotImplementedError
+
+    def _finish(self, inputs: Tensor, seed: int | None) -> Tensor:
+        """Turn what was read, on the device now, into what the network takes."""
+        return inputs
 
 
 class FeatureBatches(_Shuffled):
@@ -62,10 +115,13 @@ class FeatureBatches(_Shuffled):
         self, features: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], batch_size: int, device: torch.device
     ) -> None:
         """`features` holds one array (N, features) a view, which may be memory-mapped: batches are read from it."""
-        super().__init__(labels, len(features), batch_size, device)
+        super().__init__(labels, batch_size, device)
         self._features = features
 
-    def _inputs(self, rows: Tensor, views: Tensor) -> Tensor:
+    def _inputs(self, rows: Tensor, seed: int | None) -> Tensor:
+        if seed is None:
+            return torch.from_numpy(self._features[0][rows.numpy()])
+        views = torch.randint(len(self._features), (len(rows),), generator=torch.Generator().manual_seed(seed))
         inputs = np.empty((len(rows), self._features[0].shape[1]), np.float32)
         for view, features in enumerate(self._features):
             chosen = (views == view).numpy()
@@ -74,24 +130,27 @@ class FeatureBatches(_Shuffled):
 
 
 class ImageBatches(_Shuffled):
-    """Batches of normalized images, (B, 3, S, S) float32."""
+    """Batches of normalized images, (B, 3, S, S) float32 in channels-last memory, augmented on the device."""
 
     def __init__(
         self,
         images: PackedImages,
         preprocessing: Preprocessing,
-        views: tuple[str, ...],
+        augment: Augment,
         batch_size: int,
         device: torch.device,
+        processes: Processes = ALONE,
     ) -> None:
-        super().__init__(images.labels, len(views), batch_size, device)
+        super().__init__(images.labels, batch_size, device, processes)
         self._pixels = images.pixels
-        self._preprocessing = preprocessing
-        self._view_names = views
+        self._augment = augment
+        scale, shift = preprocessing.scale_and_shift()
+        self._scale, self._shift = (torch.from_numpy(v).view(3, 1, 1).to(device) for v in (scale, shift))
 
-    def _inputs(self, rows: Tensor, views: Tensor) -> Tensor:
-        pixels = self._pixels[rows.numpy()]
-        for view, name in enumerate(self._view_names):
-            chosen = (views == view).numpy()
-            pixels[chosen] = apply_view(name, pixels[chosen])
-        return torch.from_numpy(self._preprocessing.normalize(pixels))
+    def _inputs(self, rows: Tensor, seed: int | None) -> Tensor:
+        return torch.from_numpy(self._pixels[rows.numpy()])
+
+    def _finish(self, inputs: Tensor, seed: int | None) -> Tensor:
+        if seed is not None:
+            inputs = self._augment(inputs, torch.Generator().manual_seed(seed))
+        return inputs.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)

@@ -60,11 +60,13 @@ def evaluate_artifact(folder: Path, images: PackedImages, cache: Cache, report: 
     """
     report(0)
     classifier, manifest = load_artifact(folder)
-    engine = TorchEngine(classifier, manifest.preprocessing)
+    engine = TorchEngine(classifier, manifest.preprocessing, manifest.views)
     engine.to(pick_device())
-    features = extract_features(engine.backbone, images, manifest.preprocessing, "original", cache, report)
-    probabilities = engine.classify(torch.from_numpy(np.array(features)))
-    return Evaluation(manifest.classes, images.names, images.labels, probabilities)
+    probabilities = []
+    for view in manifest.views:
+        features = extract_features(engine.backbone, images, manifest.preprocessing, view, cache, report)
+        probabilities.append(engine.classify(torch.from_numpy(np.array(features))))
+    return Evaluation(manifest.classes, images.names, images.labels, np.mean(probabilities, axis=0))
 
 
 def write_evaluation(folder: Path, split: str, evaluation: Evaluation) -> None:

@@ -11,7 +11,11 @@ from kennel.cache import Cache
 from kennel.engines.torch_engine import BATCH, FrozenBackbone
 from kennel.images.augment import apply_view
 from kennel.images.pack import PackedImages
+from kennel.errors import Stopped
 from kennel.images.preprocess import Preprocessing
+from kennel.training.distributed import ALONE, Processes
+
+FILE = "features.npy"
 
 
 def extract_features(
@@ -21,10 +25,12 @@ def extract_features(
     view: str,
     cache: Cache,
     report: Callable[[int], None],
+    processes: Processes = ALONE,
 ) -> NDArray[np.float32]:
     """Return the features of all images in one view, (N, features) float32 memory-mapped, from the cache if there.
 
-    `report` is called with the number of images seen, and may raise to end the work.
+    Several processes share the images out among them. `report` is called with the number of images seen, and may raise
+    Stopped to end the work, which it then does in all of them.
     """
     key = {
         "backbone": backbone.fingerprint,
@@ -35,14 +41,57 @@ def extract_features(
         "std": preprocessing.std,
     }
 
-    def build(folder: Path) -> None:
-        parts = []
-        for start in range(0, len(images), BATCH):
-            pixels = apply_view(view, images.pixels[start : start + BATCH])
-            parts.append(backbone.features(preprocessing.normalize(pixels)).cpu())
-            report(min(start + BATCH, len(images)))
-        np.save(folder / "features.npy", torch.cat(parts).numpy())
+    if processes.count == 1:
 
-    folder = cache.folder("features", key, build, waiting=lambda: report(0))
-    features: NDArray[np.float32] = np.load(folder / "features.npy", mmap_mode="r")
+        def build(folder: Path) -> None:
+            _save(folder, _run(backbone, images, preprocessing, view, range(len(images)), report))
+
+        folder = cache.folder("features", key, build, waiting=lambda: report(0))
+    else:
+        if processes.any(not cache.path("features", key).is_dir()):  # on some host, so that all have to help
+            joined = _run_share(backbone, images, preprocessing, view, report, processes)
+            cache.folder("features", key, lambda folder: _save(folder, joined))
+        folder = cache.path("features", key)
+    features: NDArray[np.float32] = np.load(folder / FILE, mmap_mode="r")
     return features
+
+
+def _run(
+    backbone: FrozenBackbone,
+    images: PackedImages,
+    preprocessing: Preprocessing,
+    view: str,
+    rows: range,
+    report: Callable[[int], None],
+) -> torch.Tensor:
+    parts = []
+    for start in range(rows.start, rows.stop, BATCH):
+        stop = min(start + BATCH, rows.stop)
+        pixels = apply_view(view, images.pixels[start:stop])
+        parts.append(backbone.features(preprocessing.normalize(pixels)).cpu())
+        report(stop - rows.start)
+    return torch.cat(parts) if parts else backbone.features(preprocessing.normalize(images.pixels[:1]))[:0].cpu()
+
+
+def _run_share(
+    backbone: FrozenBackbone,
+    images: PackedImages,
+    preprocessing: Preprocessing,
+    view: str,
+    report: Callable[[int], None],
+    processes: Processes,
+) -> torch.Tensor:
+    """Run this process's share of the images, and return the features of all."""
+    edges = [len(images) * rank // processes.count for rank in (processes.rank, processes.rank + 1)]
+    share, stopped = torch.empty(0), None
+    try:
+        share = _run(backbone, images, preprocessing, view, range(*edges), report)
+    except Stopped as stop:
+        stopped = stop
+    if processes.any(stopped is not None):  # nobody waits for what will not come
+        raise stopped or Stopped(f"while another process worked on the features ({view})")
+    return processes.join_rows(share)
+
+
+def _save(folder: Path, features: torch.Tensor) -> None:
+    np.save(folder / FILE, features.numpy())

@@ -1,26 +1,33 @@
-"""The training loop: it fits a module to batches and keeps the best epoch."""
+"""The training loop: it fits a network to batches, keeps the best epoch, and goes on where it was interrupted."""
 
 import copy
 import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from kennel.errors import Stopped, TrainingError
 from kennel.hyperparameters import Hyperparameters
 from kennel.metrics import metric_line
-from kennel.training import lazy_compiler
-from kennel.training.batches import Batches
+from kennel.training.averaging import WeightAverage
+from kennel.training.batches import Batch, Batches
+from kennel.training.checkpoint import Checkpoints
+from kennel.training.distributed import ALONE, Processes
+from kennel.training.loss import row_losses
+from kennel.training.mixing import mix
 from kennel.training.progress import StopSignal
+from kennel.training.randomness import generator_for, seed_for
+
+AGREE = 8  # steps between two agreements of several processes on whether to stop, or to write a checkpoint
 
 log = logging.getLogger(__name__)
-lazy_compiler.install()
 
 
 @dataclass(frozen=True)
@@ -48,60 +55,199 @@ def log_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Phase:
+    """What is trained, on what, and for how long."""
+
+    name: str  # `head` or `network`, as checkpoints call it
+    module: nn.Module  # maps the batches' inputs to logits
+    train_mode: Callable[[], object]  # brings the module's layers into the mode that they train in
+    train: Batches
+    valid: Batches
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    first_epoch: int
+    last_epoch: int
+    precision: torch.dtype = torch.float32
+    class_weights: Tensor | None = None  # (classes,) on the device
+
+
+class _Run:
+    """A phase at some step of some epoch: all that changes while it is trained."""
+
+    def __init__(self, phase: Phase, hp: Hyperparameters, processes: Processes, best: BestEpoch | None) -> None:
+        self._phase = phase
+        self._hp = hp
+        self._processes = processes
+        self._mixing = phase.name == "network" and (hp.mixup > 0 or hp.cutmix > 0)
+        self._device = next(phase.module.parameters()).device
+        self._network = _together(phase.module, self._device, processes)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=phase.precision is torch.float16)
+        averaged = phase.name == "network" and hp.ema_decay > 0
+        self._average = WeightAverage(phase.module, hp.ema_decay) if averaged else None
+        self.epoch, self.step = phase.first_epoch, 0  # the epoch, and how many of its steps are done
+        self.totals = torch.zeros(2, dtype=torch.float64, device=self._device)  # loss and right ones in this process
+        self.rows = 0  # images that this process has seen in the epoch
+        self.best = best
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network that is validated and saved."""
+        return self._average.module if self._average else self._phase.module
+
+    def train_on(self, batch: Batch) -> None:
+        """Do one step: forward, backward, update."""
+        phase, hp = self._phase, self._hp
+        place = (hp.seed, self._processes.rank, self.epoch, self.step)
+        torch.manual_seed(seed_for(*place, "dropout"))
+        inputs, others, share = batch.inputs, batch.labels, 1.0
+        if self._mixing:
+            draws = generator_for(*place, "mixing")
+            inputs, others, share = mix(inputs, batch.labels, hp.mixup, hp.cutmix, draws)
+        with torch.autocast(self._device.type, phase.precision, enabled=phase.precision is not torch.float32):
+            logits = self._network(inputs)
+        logits, labels, others = logits[: batch.own].float(), batch.labels[: batch.own], others[: batch.own]
+        loss = self._loss(logits, labels)
+        right = (logits.detach().argmax(1) == labels).sum()
+        if share < 1.0:
+            loss = share * loss + (1 - share) * self._loss(logits, others)
+            right = share * right + (1 - share) * (logits.detach().argmax(1) == others).sum()
+        weights = phase.class_weights
+        whole = len(batch.everyone) if weights is None else weights[batch.everyone].sum()
+        mean = loss / whole
+        phase.optimizer.zero_grad(set_to_none=True)
+        # what several processes find is averaged, not added up, and each has only its share of the rows
+        self._scaler.scale(mean * self._processes.count).backward()
+        self._scaler.step(phase.optimizer)
+        self._scaler.update()
+        phase.scheduler.step()
+        if self._average:
+            self._average.update(phase.module)
+        self.totals += torch.stack([mean.detach() * len(batch.everyone), right.float()])
+        self.rows += batch.own
+        self.step += 1
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        losses, _ = row_losses(logits, labels, self._hp.label_smoothing, self._phase.class_weights)
+        return losses.sum()
+
+    def train_metrics(self) -> dict[str, float]:
+        """Return what the epoch's steps had on average, over all processes."""
+        rows = self.totals.new_tensor([self.rows])
+        loss, right, rows = self._processes.add_up(torch.cat([self.totals, rows])).tolist()
+        return {"train_loss": loss / rows, "train_accuracy": right / rows}
+
+    def finish_epoch(self, metrics: dict[str, float]) -> None:
+        """Keep the epoch if it is the best, and begin the next one."""
+        current = BestEpoch(self.epoch, metrics, self.kept.state_dict())
+        if current.beats(self.best):
+            self.best = BestEpoch(self.epoch, metrics, copy.deepcopy(current.weights))
+        self.epoch, self.step = self.epoch + 1, 0
+        self.totals.zero_()
+        self.rows = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a resumed job needs; all processes have to ask for it."""
+        best = self.best and {"epoch": self.best.epoch, "metrics": self.best.metrics, "weights": self.best.weights}
+        return {
+            "phase": self._phase.name,
+            "epoch": self.epoch,
+            "step": self.step,
+            "totals": self._processes.gather((self.totals.tolist(), self.rows)),
+            "module": self._phase.module.state_dict(),
+            "optimizer": self._phase.optimizer.state_dict(),
+            "scheduler": self._phase.scheduler.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "average": self._average and self._average.state_dict(),
+            "best": best,
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.epoch, self.step = state["epoch"], state["step"]
+        totals, self.rows = state["totals"][self._processes.rank]
+        self.totals.copy_(torch.tensor(totals, dtype=torch.float64))
+        self._phase.module.load_state_dict(state["module"])
+        self._phase.optimizer.load_state_dict(state["optimizer"])
+        self._phase.scheduler.load_state_dict(state["scheduler"])
+        self._scaler.load_state_dict(state["scaler"])
+        if self._average:
+            self._average.load_state_dict(state["average"])
+        self.best = BestEpoch(**state["best"]) if state["best"] else None
+
+
+def _together(module: nn.Module, device: torch.device, processes: Processes) -> nn.Module:
+    """Return `module`, or what averages its gradients over all processes."""
+    if processes.count == 1:
+        return module
+    from torch.nn.parallel import DistributedDataParallel  # noqa: PLC0415 - slow to import, and for several alone
+
+    return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
+
+
 def fit(
-    module: nn.Module,
-    train: Batches,
-    valid: Batches,
+    phase: Phase,
     hp: Hyperparameters,
     stop: StopSignal,
     on_epoch: OnEpoch = log_epoch,
+    checkpoints: Checkpoints | None = None,
+    resumed: Mapping[str, Any] | None = None,
+    best: BestEpoch | None = None,
+    processes: Processes = ALONE,
 ) -> BestEpoch:
-    """Train `module`, calling `on_epoch` after each epoch, and return its best epoch.
+    """Train through a phase, calling `on_epoch` after each epoch, and return the best epoch, which may be `best`.
 
-    `module` maps the batches' inputs to logits. When `stop` is set, the best epoch so far is returned at once; Stopped
-    is raised if there is none yet. Raises TrainingError when the loss is no longer a finite number.
+    It begins at the state `resumed` if there is one, and ends with the same numbers as if it had not been interrupted.
+    When `stop` is set, a checkpoint is written and the best epoch so far is returned at once; Stopped is raised if
+    there is none yet. Raises TrainingError when the loss is no longer a finite number.
     """
-    optimizer = make_optimizer(module, hp)
-    scheduler = make_scheduler(optimizer, hp, steps=hp.epochs * len(train))
-    generator = torch.Generator().manual_seed(hp.seed)
-    best: BestEpoch | None = None
-    for epoch in range(1, hp.epochs + 1):
-        total_loss, correct, seen = torch.zeros(()), torch.zeros(()), 0
-        module.train()
-        for inputs, labels in train.epoch(generator):
-            if stop.is_set():
-                return _best_or_stopped(best, epoch)
-            logits = module(inputs)
-            loss = F.cross_entropy(logits, labels, label_smoothing=hp.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            scheduler.step()
-            seen += len(labels)
-            total_loss = total_loss.to(loss.device) + loss.detach() * len(labels)
-            correct = correct.to(loss.device) + (logits.detach().argmax(1) == labels).sum()
-        metrics = {"train_loss": total_loss.item() / seen, "train_accuracy": correct.item() / seen}
+    run = _Run(phase, hp, processes, best)
+    if resumed:
+        run.resume(resumed)
+    patience = hp.early_stopping_patience
+    while run.epoch <= phase.last_epoch:
+        phase.train_mode()
+        for batch in phase.train.epoch(generator_for(hp.seed, "epoch", run.epoch), skip=run.step):
+            if _interrupted(run, stop, checkpoints, processes):
+                return _best_or_stopped(run)
+            run.train_on(batch)
+        metrics = run.train_metrics()
         try:
-            metrics["valid_loss"], metrics["valid_accuracy"] = evaluate_batches(module, valid, stop)
+            metrics |= evaluate_batches(run.kept, phase.valid, stop, phase.precision, processes)
         except Stopped:
-            return _best_or_stopped(best, epoch)
-        _check_finite(metrics, epoch, hp)
-        go_on = on_epoch(epoch, metrics)
-        current = BestEpoch(epoch, metrics, module.state_dict())
-        if current.beats(best):
-            best = BestEpoch(epoch, metrics, copy.deepcopy(current.weights))
+            _write(run, checkpoints)
+            return _best_or_stopped(run)
+        _check_finite(metrics, run.epoch, hp)
+        go_on = on_epoch(run.epoch, metrics)
+        run.finish_epoch(metrics)
+        best = _best_or_stopped(run)
         if not go_on:
             break
-        if hp.early_stopping_patience and best and epoch - best.epoch >= hp.early_stopping_patience:
-            log.info("early stopping: no better valid_accuracy in %d epochs", hp.early_stopping_patience)
+        if patience and run.epoch > max(best.epoch + patience, phase.first_epoch + patience - 1):
+            log.info("early stopping: no better valid_accuracy in %d epochs", patience)
             break
-    return _best_or_stopped(best, hp.epochs)
+    return _best_or_stopped(run)
 
 
-def _best_or_stopped(best: BestEpoch | None, epoch: int) -> BestEpoch:
-    if best is None:
-        raise Stopped(f"in epoch {epoch}, before the first epoch was complete")
-    return best
+def _interrupted(run: _Run, stop: StopSignal, checkpoints: Checkpoints | None, processes: Processes) -> bool:
+    """Write a checkpoint when it is time for one, and return whether training should stop."""
+    if processes.count > 1 and run.step % AGREE:
+        return False
+    stopping = processes.any(stop.is_set())
+    if stopping or processes.any(checkpoints is not None and checkpoints.due):
+        _write(run, checkpoints)
+    return stopping
+
+
+def _write(run: _Run, checkpoints: Checkpoints | None) -> None:
+    if checkpoints is not None:
+        checkpoints.save(run.state())
+
+
+def _best_or_stopped(run: _Run) -> BestEpoch:
+    if run.best is None:
+        raise Stopped(f"in epoch {run.epoch}, before the first epoch was complete")
+    return run.best
 
 
 def _check_finite(metrics: dict[str, float], epoch: int, hp: Hyperparameters) -> None:
@@ -114,37 +260,19 @@ def _check_finite(metrics: dict[str, float], epoch: int, hp: Hyperparameters) ->
 
 
 @torch.inference_mode()
-def evaluate_batches(module: nn.Module, batches: Batches, stop: StopSignal) -> tuple[float, float]:
-    """Return the mean cross-entropy and the accuracy of `module`; raises Stopped as soon as `stop` is set."""
+def evaluate_batches(
+    module: nn.Module, batches: Batches, stop: StopSignal, precision: torch.dtype, processes: Processes
+) -> dict[str, float]:
+    """Return `valid_loss`, the mean cross-entropy, and `valid_accuracy`; raises Stopped soon after `stop` is set."""
     module.eval()
-    loss, correct, seen = 0.0, 0, 0
-    for inputs, labels in batches.epoch(None):
-        if stop.is_set():
+    totals = torch.zeros(2, dtype=torch.float64)
+    for number, batch in enumerate(batches.epoch(None)):
+        if number % (1 if processes.count == 1 else AGREE) == 0 and processes.any(stop.is_set()):
             raise Stopped("while validating")
-        logits = module(inputs)
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        correct += int((logits.argmax(1) == labels).sum())
-        seen += len(labels)
-    return loss / seen, correct / seen
-
-
-def make_optimizer(module: nn.Module, hp: Hyperparameters) -> Optimizer:
-    """Return the optimizer over the parameters of `module` that are not frozen."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    rate, decay = hp.learning_rate, hp.weight_decay
-    makers: dict[str, Callable[[], Optimizer]] = {
-        "adam": lambda: Adam(parameters, lr=rate, weight_decay=decay),
-        "adamw": lambda: AdamW(parameters, lr=rate, weight_decay=decay),
-        "rmsprop": lambda: RMSprop(parameters, lr=rate, weight_decay=decay, momentum=hp.momentum),
-        "sgd": lambda: SGD(parameters, lr=rate, weight_decay=decay, momentum=hp.momentum),
-    }
-    return makers[hp.optimizer]()
-
-
-def make_scheduler(optimizer: Optimizer, hp: Hyperparameters, steps: int) -> LRScheduler:
-    """Return the schedule of the learning rate over all `steps`: half a cosine, one-cycle, or constant."""
-    if hp.scheduler == "onecycle":
-        return OneCycleLR(optimizer, max_lr=hp.learning_rate, total_steps=steps + 1, cycle_momentum=False)
-    if hp.scheduler == "cosine":
-        return LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0))))
-    return LambdaLR(optimizer, lambda step: 1.0)
+        with torch.autocast(batch.inputs.device.type, precision, enabled=precision is not torch.float32):
+            logits = module(batch.inputs)
+        logits, labels = logits[: batch.own].float(), batch.labels[: batch.own]
+        loss, right = F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()
+        totals = totals.to(loss.device) + torch.stack([loss.double(), right.double()])
+    loss_sum, right_sum = processes.add_up(totals).tolist()
+    return {"valid_loss": loss_sum / batches.rows, "valid_accuracy": right_sum / batches.rows}

@@ -1,8 +1,9 @@
 """One training job, from top to bottom: index, pack, fit, save, evaluate."""
 
+import copy
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,23 +13,27 @@ from torch import Tensor, nn
 from kennel.cache import Cache
 from kennel.engines.device import describe_device, fast_precision, pick_device
 from kennel.engines.torch_engine import FrozenBackbone
-from kennel.errors import Stopped
+from kennel.errors import HyperparameterError, Stopped
 from kennel.hyperparameters import Hyperparameters
 from kennel.images.augment import augmented_views
-from kennel.images.pack import PackedImages
+from kennel.images.preprocess import Preprocessing
 from kennel.machine import available_cores
 from kennel.metrics import BEST_EPOCH, metric_line
 from kennel.model.artifact import Manifest, save_artifact, save_manifest
-from kennel.model.backbones import build_backbone, load_weights
+from kennel.model.backbones import build_backbone, load_weights, weights_fingerprint
 from kennel.model.classifier import Classifier, make_head
 from kennel.model.weights import find_weights
+from kennel.training.augment_batch import augmentation
 from kennel.training.batches import FeatureBatches, ImageBatches
+from kennel.training.checkpoint import Checkpoints
 from kennel.training.dataset import DataSet
 from kennel.training.distributed import ALONE, Processes
 from kennel.training.evaluate import evaluate_artifact, write_evaluation
 from kennel.training.features import extract_features
+from kennel.training.fine_tuning import train_mode, trained_blocks, unfreeze
 from kennel.training.job import Job
-from kennel.training.loop import BestEpoch, OnEpoch, fit, log_epoch
+from kennel.training.loop import BestEpoch, OnEpoch, Phase, fit, log_epoch
+from kennel.training.optimizer import make_optimizer, make_scheduler
 from kennel.training.progress import StopSignal, reporter
 
 log = logging.getLogger(__name__)
@@ -44,23 +49,24 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class _Frozen:
-    """A backbone that is not trained, and what it makes of the images: all that a head needs."""
+class _Start:
+    """A backbone with its first weights; it is never trained itself, only its copies are."""
 
     backbone: nn.Module
-    train: Sequence[NDArray[np.float32]]  # (N, features) a view
-    valid: NDArray[np.float32]  # (N, features)
     random: Tensor  # the state of torch's random numbers after the backbone was made: every head begins there
 
 
-def run(job: Job, stop: StopSignal) -> None:
+def run(job: Job, stop: StopSignal, processes: Processes = ALONE) -> None:
     """Train and save a model, then measure what was saved on the test images.
 
     When `stop` is set, the best epoch so far becomes the model, and the test is left out; Stopped is raised when there
-    is no complete epoch yet. Raises a KennelError for whatever the user can mend.
+    is no complete epoch yet. Raises a KennelError for whatever the user can mend. Of several processes, the main one
+    saves and measures.
     """
-    trainer = Trainer(job, stop)
-    trainer.save(trainer.fit(job.hyperparameters))
+    trainer = Trainer(job, stop, processes)
+    fitted = trainer.fit(job.hyperparameters)
+    if processes.is_main:
+        trainer.save(fitted)
 
 
 class Trainer:
@@ -69,122 +75,121 @@ class Trainer:
     def __init__(self, job: Job, stop: StopSignal, processes: Processes = ALONE) -> None:
         """Look at the folders. Raises DataError when they hold no data set."""
         self._job = job
-        self._stop = stop
         torch.set_num_threads(available_cores())
         torch.backends.cudnn.deterministic = True  # the same seed gives the same metrics
-        self._device = pick_device()
+        device = pick_device()
         hp = job.hyperparameters
-        device = describe_device(self._device)
-        log.info("start device=%s; backbone=%s; head_only=%s;", device, hp.backbone, hp.head_only)
-        self._cache = Cache(job.cache_dir)
-        self._data = DataSet(job, self._cache, stop, processes)
-        self._frozen: dict[tuple[str, str, int, str, int], _Frozen] = {}
+        trained = "head" if hp.head_only else "all" if hp.unfreeze == "auto" else hp.unfreeze
+        log.info("start device=%s; backbone=%s; trained=%s;", describe_device(device), hp.backbone, trained)
+        cache = Cache(job.cache_dir)
+        self._session = Session(DataSet(job, cache, stop, processes), cache, device, stop, processes)
+        self._starts: dict[tuple[Any, ...], _Start] = {}
+        self._features: dict[tuple[Any, ...], Features] = {}
 
     def fit(self, hp: Hyperparameters, on_epoch: OnEpoch = log_epoch) -> Fitted:
-        """Train one network. Equal hyperparameters give an equal network, whatever was trained before."""
-        if hp.head_only:
-            frozen = self._freeze(hp)
-            images = self._data.images(hp)
-            torch.set_rng_state(frozen.random)
-            classifier = self._with_head(frozen.backbone, hp)
-            best = self._fit_head(classifier.head, frozen, images, hp, on_epoch)
+        """Train one network. Equal hyperparameters give an equal network, whatever was trained before.
+
+        Pretrained: the head first, on features of the frozen backbone; then, from there, the blocks that `unfreeze`
+        names (LP-FT, arXiv:2202.10054). From scratch: all of it at once.
+        """
+        session = self._session
+        precision = self._precision(hp)
+        start = self._start(hp)  # first, so that bad weights are said before images are decoded
+        if not hp.head_only:
+            trained_blocks(start.backbone, hp)  # as above
+        checkpoints = self._checkpoints(hp, start)
+        resumed = session.processes.from_main(checkpoints.load())
+        torch.set_rng_state(start.random)
+        backbone = start.backbone if hp.head_only else copy.deepcopy(start.backbone)
+        classifier = Classifier(backbone, make_head(backbone, hp.fc_units, hp.dropout, len(session.data.classes)))
+        best = None
+        if not hp.from_scratch and (resumed is None or resumed["phase"] == "head"):
+            features = self._make_features(start, hp, precision)
+            # the head is small: of several processes, the main one fits it for all
+            best = session.processes.by_main(
+                lambda: fit(
+                    head_phase(session, classifier.head, features, hp), hp, session.stop, on_epoch, checkpoints, resumed
+                )
+            )
             classifier.head.load_state_dict(best.weights)
-        else:
-            torch.manual_seed(hp.seed)
-            backbone = self._first_backbone(hp)
-            classifier = self._with_head(backbone, hp)
-            images = self._data.images(hp)
-            best = self._fit_all(classifier, images, hp, on_epoch)
+            best = replace(best, weights=copy.deepcopy(classifier.state_dict()))
+            resumed = None
+        if not hp.head_only:
+            phase = network_phase(session, classifier, hp, precision)
+            best = fit(phase, hp, session.stop, on_epoch, checkpoints, resumed, best, session.processes)
             classifier.load_state_dict(best.weights)
+        assert best is not None
         return Fitted(hp, classifier, best)
 
     def save(self, fitted: Fitted) -> None:
         """Write the model folder, measure it on the test images, and log the last metrics line.
 
-        When the job was asked to stop, the test is left out.
+        A network whose epochs were measured in another way than a server answers is measured on the validation images
+        once more. When the job was asked to stop, both are left out.
         """
         hp, best, job = fitted.hyperparameters, fitted.best, self._job
         manifest = Manifest(
-            classes=self._data.classes,
+            classes=self._session.data.classes,
             backbone=hp.backbone,
             fc_units=hp.fc_units,
             dropout=hp.dropout,
-            preprocessing=self._data.preprocessing(hp),
+            preprocessing=self._session.data.preprocessing(hp),
+            views=test_views(hp.test_time_augment),
             hyperparameters=asdict(hp),
             metrics=best.metrics,
         )
         save_artifact(job.model_dir, fitted.classifier.cpu(), manifest)
         metrics = {name: best.metrics[name] for name in ("valid_loss", "valid_accuracy")}
-        test = self._data.images(hp)["test"]
+        as_served = hp.head_only and len(manifest.views) == 1
+        images = self._session.data.images(hp)
         try:
-            report = reporter("test", "test", len(test), self._stop)
-            evaluation = evaluate_artifact(job.model_dir, test, self._cache, report)
+            for split in ("test",) if as_served else ("valid", "test"):
+                report = reporter("test", split, len(images[split]), self._session.stop)
+                evaluation = evaluate_artifact(job.model_dir, images[split], self._session.cache, report)
+                metrics |= {f"{split}_loss": evaluation.loss, f"{split}_accuracy": evaluation.accuracy}
+                if split == "test":
+                    write_evaluation(job.output_dir, split, evaluation)
         except Stopped:
             log.info("stopped on request: epoch %d is saved as the model, the test is left out", best.epoch)
-        else:
-            metrics |= {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
-            write_evaluation(job.output_dir, "test", evaluation)
-            save_manifest(job.model_dir, manifest.model_copy(update={"metrics": best.metrics | metrics}))
+        save_manifest(job.model_dir, manifest.model_copy(update={"metrics": best.metrics | metrics}))
         log.info(metric_line(f"{BEST_EPOCH}{best.epoch};", metrics))
 
-    def _freeze(self, hp: Hyperparameters) -> _Frozen:
-        """Return a frozen backbone and its features: quick and rough for training, exact for validation."""
-        key = (hp.backbone, hp.weights, hp.image_size, hp.augment, hp.seed)
-        if key not in self._frozen:
-            preprocessing = self._data.preprocessing(hp)
-            torch.manual_seed(hp.seed)
-            backbone = self._first_backbone(hp)  # first, so that bad weights are said before images are decoded
-            random = torch.get_rng_state()
-            images = self._data.images(hp)
-            exact = FrozenBackbone(backbone).to(self._device)
-            fast = FrozenBackbone(backbone, fast_precision(self._device), exact.fingerprint).to(self._device)
-            train = []
-            for view in augmented_views(hp.augment):
-                report = reporter(f"features ({view})", "train", len(images["train"]), self._stop)
-                train.append(extract_features(fast, images["train"], preprocessing, view, self._cache, report))
-            report = reporter("features", "valid", len(images["valid"]), self._stop)
-            valid = extract_features(exact, images["valid"], preprocessing, "original", self._cache, report)
-            self._frozen[key] = _Frozen(backbone, train, valid, random)
-        return self._frozen[key]
+    def _precision(self, hp: Hyperparameters) -> torch.dtype:
+        """Return the precision of the passes through the backbone."""
+        if hp.precision == "float16" and self._session.device.type == "cpu":
+            raise HyperparameterError("precision=float16 needs a GPU; use auto, bfloat16 or float32")
+        return fast_precision(self._session.device) if hp.precision == "auto" else getattr(torch, hp.precision)
 
-    def _first_backbone(self, hp: Hyperparameters) -> nn.Module:
+    def _start(self, hp: Hyperparameters) -> _Start:
         """Make the backbone, with pretrained weights where the hyperparameters ask for them."""
-        backbone = build_backbone(hp.backbone)
-        if not hp.from_scratch:
-            file = find_weights(hp.weights, hp.backbone, self._job.channels, self._job.weights_dir)
-            load_weights(backbone, hp.backbone, file)
-        return backbone
+        key = (hp.backbone, hp.weights, hp.image_size, hp.seed)
+        if key not in self._starts:
+            torch.manual_seed(hp.seed)
+            backbone = build_backbone(hp.backbone)
+            if not hp.from_scratch:
+                file = find_weights(hp.weights, hp.backbone, self._job.channels, self._job.weights_dir)
+                load_weights(backbone, hp.backbone, file)
+            self._starts[key] = _Start(backbone, torch.get_rng_state())
+        return self._starts[key]
 
-    def _with_head(self, backbone: nn.Module, hp: Hyperparameters) -> Classifier:
-        return Classifier(backbone, make_head(backbone, hp.fc_units, hp.dropout, len(self._data.classes)))
+    def _checkpoints(self, hp: Hyperparameters, start: _Start) -> Checkpoints:
+        """Return the job's checkpoints; nobody else's have the same identity."""
+        identity: dict[str, Any] = {}
+        if self._job.checkpoint_dir is not None:
+            images = self._session.data.images(hp)
+            hyperparameters = {k: v for k, v in asdict(hp).items() if k not in ("checkpoint_seconds", "num_workers")}
+            identity = {
+                "job": self._job.name,
+                "hyperparameters": hyperparameters,
+                "images": [images["train"].key, images["valid"].key],
+                "backbone": weights_fingerprint(start.backbone),
+                "processes": self._session.processes.count,
+            }
+        folder, writes = self._job.checkpoint_dir, self._session.processes.is_main
+        return Checkpoints(folder, identity, hp.checkpoint_seconds, writes)
 
-    def _fit_head(
-        self,
-        head: nn.Module,
-        frozen: _Frozen,
-        images: dict[str, PackedImages],
-        hp: Hyperparameters,
-        on_epoch: OnEpoch,
-    ) -> BestEpoch:
-        return fit(
-            head.to(self._device),
-            FeatureBatches(frozen.train, images["train"].labels, hp.batch_size, self._device),
-            FeatureBatches([frozen.valid], images["valid"].labels, hp.batch_size, self._device),
-            hp,
-            self._stop,
-            on_epoch,
-        )
-
-    def _fit_all(
-        self, classifier: Classifier, images: dict[str, PackedImages], hp: Hyperparameters, on_epoch: OnEpoch
-    ) -> BestEpoch:
-        """Train the whole network on packed images."""
-        preprocessing, views = self._data.preprocessing(hp), augmented_views(hp.augment)
-        return fit(
-            classifier.to(self._device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-            ImageBatches(images["train"], preprocessing, views, hp.batch_size, self._device),
-            ImageBatches(images["valid"], preprocessing, ("original",), hp.batch_size, self._device),
-            hp,
-            self._stop,
-            on_epoch,
-        )
+    def _make_features(self, start: _Start, hp: Hyperparameters, precision: torch.dtype) -> Features:
+        key = (id(start), self._session.data.preprocessing(hp), hp.augment, precision)
+        if key not in self._features:
+            self._features[key] = make_features(self._session, start.backbone, hp, precision)
+        return self._features[key]
