@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 def augmented_views(augment: str) -> tuple[str, ...]:
     """Return the names of the views that the hyperparameter `augment` asks for; the first is the image itself."""
-    return ("original", "mirrored") if augment == "flip" else ("original",)
+    return ("original",) if augment == "none" else ("original", "mirrored")
 
 
 def test_views(test_time_augment: str) -> tuple[str, ...]:
