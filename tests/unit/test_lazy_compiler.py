@@ -6,12 +6,12 @@ import pytest
 TRAIN = """
 import sys, torch
 from kennel.hyperparameters import parse_hyperparameters
-from kennel.training.loop import make_optimizer, make_scheduler
+from kennel.training.optimizer import make_optimizer, make_scheduler
 
 def step(optimizer):
     module = torch.nn.Linear(4, 2)
     hp = parse_hyperparameters({"optimizer": optimizer})
-    made = make_optimizer(module, hp)
+    made = make_optimizer(module.parameters(), hp)
     schedule = make_scheduler(made, hp, steps=3)
     before = module.weight.detach().clone()
     module(torch.ones(3, 4)).sum().backward()

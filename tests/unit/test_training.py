@@ -121,11 +121,11 @@ def test_a_last_image_alone_joins_the_batch_before_it(train, tmp_path):
 def test_momentum_is_the_users_with_every_scheduler(colour_images):
     import torch
 
-    from kennel.training.loop import make_optimizer, make_scheduler
+    from kennel.training.optimizer import make_optimizer, make_scheduler
 
     for scheduler in ("cosine", "onecycle", "constant"):
         hp = parse_hyperparameters({"optimizer": "sgd", "momentum": "0.5", "scheduler": scheduler})
-        optimizer = make_optimizer(torch.nn.Linear(2, 2), hp)
+        optimizer = make_optimizer(torch.nn.Linear(2, 2).parameters(), hp)
         make_scheduler(optimizer, hp, steps=10)
         assert optimizer.param_groups[0]["momentum"] == 0.5
 

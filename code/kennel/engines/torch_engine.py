@@ -9,7 +9,6 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 
 from kennel.engines.device import describe_device, pick_device
-from kennel.images.augment import apply_view
 from kennel.images.preprocess import Preprocessing
 from kennel.machine import available_cores
 from kennel.model.backbones import weights_fingerprint
@@ -104,4 +103,4 @@ class TorchEngine:
 
 def _seen(view: str, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return normalized images (N, 3, S, S) in a view, channels-last in memory if they were."""
-    return apply_view(view, images.transpose(0, 2, 3, 1)).copy().transpose(0, 3, 1, 2) if view != "original" else images
+    return images if view == "original" else images.transpose(0, 2, 3, 1)[:, :, ::-1].copy().transpose(0, 3, 1, 2)

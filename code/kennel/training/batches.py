@@ -1,6 +1,6 @@
 """What an epoch is made of: shuffled batches of cached features, or of packed images."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,12 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kennel.images.augment_batch import augment_batch, draw_changes
 from kennel.images.pack import PackedImages
 from kennel.images.preprocess import Preprocessing
 from kennel.training.distributed import ALONE, Processes
-from kennel.training.randomness import seed_for
-
-Augment = Callable[[Tensor, torch.Generator], Tensor]  # of pixels (B, S, S, 3) uint8, on their device
 
 AHEAD = 2  # batches that are read while another is in work
 
@@ -58,10 +56,11 @@ class _Shuffled:
         self._batch_size = batch_size
         self._device = device
         self._processes = processes
+        self._least = 2 * processes.count  # batch norm cannot train on one image; fewer go with the batch before
 
     def __len__(self) -> int:
         count, rest = divmod(len(self._labels), self._batch_size)
-        return max(1, count + (rest > 1))  # a last image alone goes with the batch before it
+        return max(1, count + (rest >= self._least))
 
     def epoch(self, generator: torch.Generator | None, skip: int = 0) -> Iterator[Batch]:
         """See `Batches.epoch`."""
@@ -73,27 +72,28 @@ class _Shuffled:
                 if following < len(work):
                     reads.append(pool.submit(self._read, *work[following]))
                 inputs, labels, everyone = (tensor.to(self._device, non_blocking=True) for tensor in read)
-                yield Batch(self._finish(inputs, seed), labels, self._share(rows)[1], everyone)
+                yield Batch(self._finish(inputs, rows, seed), labels, self._share(rows)[1], everyone)
 
     def _plan(self, generator: torch.Generator | None) -> list[tuple[Tensor, int | None]]:
-        """Return the rows of each batch, and the seed of its random views."""
+        """Return the rows of each batch, and a seed for what is random about it."""
         rows = torch.arange(len(self._labels))
         if generator is None:
             return [(part, None) for part in torch.split(rows, self._batch_size)]
         parts = list(torch.split(rows[torch.randperm(len(rows), generator=generator)], self._batch_size))
-        if len(parts) > 1 and len(parts[-1]) == 1:  # batch norm cannot train on a single image
+        if len(parts) > 1 and len(parts[-1]) < self._least:
             parts[-2:] = [torch.cat(parts[-2:])]
         drawn = torch.randint(2**62, (len(parts),), generator=generator).tolist()
-        return [(part, seed_for(number, self._processes.rank)) for part, number in zip(parts, drawn, strict=True)]
+        return list(zip(parts, drawn, strict=True))
 
-    def _share(self, rows: Tensor) -> tuple[Tensor, int]:
-        """Return this process's share of `rows`, and how many of it count."""
-        mine = rows[self._processes.rank :: self._processes.count]
-        return (mine, len(mine)) if len(mine) else (rows[:1], 0)
+    def _share(self, rows: Tensor) -> tuple[slice, int]:
+        """Return which of `rows` are this process's share, and how many of them count."""
+        mine = slice(self._processes.rank, None, self._processes.count)
+        own = len(rows[mine])
+        return (mine, own) if own else (slice(1), 0)
 
     def _read(self, rows: Tensor, seed: int | None) -> tuple[Tensor, Tensor, Tensor]:
         """Read inputs and labels of this process's share, and all labels of the batch, into memory."""
-        mine, _ = self._share(rows)
+        mine = rows[self._share(rows)[0]]
         read = self._inputs(mine, seed), self._labels[mine], self._labels[rows]
         if self._device.type == "cuda":  # from pinned memory, a copy to the device does not wait
             return read[0].pin_memory(), read[1].pin_memory(), read[2].pin_memory()
@@ -103,8 +103,8 @@ class _Shuffled:
         """Read the rows into memory; without a `seed`, nothing is random."""
         raise NotImplementedError
 
-    def _finish(self, inputs: Tensor, seed: int | None) -> Tensor:
-        """Turn what was read, on the device now, into what the network takes."""
+    def _finish(self, inputs: Tensor, rows: Tensor, seed: int | None) -> Tensor:
+        """Turn what was read of `rows`, on the device now, into what the network takes."""
         return inputs
 
 
@@ -136,7 +136,7 @@ class ImageBatches(_Shuffled):
         self,
         images: PackedImages,
         preprocessing: Preprocessing,
-        augment: Augment,
+        augment: str,
         batch_size: int,
         device: torch.device,
         processes: Processes = ALONE,
@@ -150,7 +150,9 @@ class ImageBatches(_Shuffled):
     def _inputs(self, rows: Tensor, seed: int | None) -> Tensor:
         return torch.from_numpy(self._pixels[rows.numpy()])
 
-    def _finish(self, inputs: Tensor, seed: int | None) -> Tensor:
-        if seed is not None:
-            inputs = self._augment(inputs, torch.Generator().manual_seed(seed))
+    def _finish(self, inputs: Tensor, rows: Tensor, seed: int | None) -> Tensor:
+        if seed is not None:  # drawn for the whole batch, so that an image's changes do not depend on who shares it
+            generator = torch.Generator().manual_seed(seed)
+            changes = draw_changes(self._augment, len(rows), inputs.shape[1], generator)
+            inputs = augment_batch(inputs, changes.rows(self._share(rows)[0]))
         return inputs.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)

@@ -2,6 +2,9 @@
 
 import logging
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kennel.cache import Cache
 from kennel.hyperparameters import Hyperparameters
 from kennel.images.index import index_images
@@ -35,6 +38,10 @@ class DataSet:
     def preprocessing(self, hp: Hyperparameters) -> Preprocessing:
         """Return how images become what the network sees."""
         return Preprocessing.for_size(hp.image_size)
+
+    def class_weights(self, hp: Hyperparameters) -> NDArray[np.float32] | None:
+        """Return what each class counts in the loss; None when they count alike."""
+        return None
 
     def images(self, hp: Hyperparameters) -> dict[str, PackedImages]:
         """Return the decoded images of each split: `train`, `valid` and `test`."""

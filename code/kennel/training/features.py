@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from kennel.cache import Cache
 from kennel.engines.torch_engine import BATCH, FrozenBackbone
+from kennel.errors import Stopped
 from kennel.images.augment import apply_view
 from kennel.images.pack import PackedImages
-from kennel.errors import Stopped
 from kennel.images.preprocess import Preprocessing
 from kennel.training.distributed import ALONE, Processes
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -82,7 +83,7 @@ class _Run:
         self._mixing = phase.name == "network" and (hp.mixup > 0 or hp.cutmix > 0)
         self._device = next(phase.module.parameters()).device
         self._network = _together(phase.module, self._device, processes)
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=phase.precision is torch.float16)
+        self._scaler = GradScaler(self._device.type, enabled=phase.precision is torch.float16)
         averaged = phase.name == "network" and hp.ema_decay > 0
         self._average = WeightAverage(phase.module, hp.ema_decay) if averaged else None
         self.epoch, self.step = phase.first_epoch, 0  # the epoch, and how many of its steps are done
@@ -117,7 +118,7 @@ class _Run:
         mean = loss / whole
         phase.optimizer.zero_grad(set_to_none=True)
         # what several processes find is averaged, not added up, and each has only its share of the rows
-        self._scaler.scale(mean * self._processes.count).backward()
+        self._scaler.scale(mean * self._processes.count).backward()  # type: ignore[no-untyped-call]
         self._scaler.step(phase.optimizer)
         self._scaler.update()
         phase.scheduler.step()
@@ -182,7 +183,7 @@ def _together(module: nn.Module, device: torch.device, processes: Processes) -> 
         return module
     from torch.nn.parallel import DistributedDataParallel  # noqa: PLC0415 - slow to import, and for several alone
 
-    return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
+    return DistributedDataParallel(module, device_ids=[processes.local_rank] if device.type == "cuda" else None)
 
 
 def fit(

@@ -13,9 +13,7 @@ from kennel.engines.torch_engine import FrozenBackbone
 from kennel.hyperparameters import Hyperparameters
 from kennel.images.augment import augmented_views
 from kennel.images.pack import PackedImages
-from kennel.images.preprocess import Preprocessing
 from kennel.model.classifier import Classifier
-from kennel.training.augment_batch import augmentation
 from kennel.training.batches import FeatureBatches, ImageBatches
 from kennel.training.dataset import DataSet
 from kennel.training.distributed import Processes
@@ -58,9 +56,7 @@ def make_features(session: Session, backbone: nn.Module, hp: Hyperparameters, pr
 
     def run(frozen: FrozenBackbone, split: str, view: str, step: str) -> NDArray[np.float32]:
         report = reporter(step, split, len(images[split]), session.stop)
-        return extract_features(
-            frozen, images[split], preprocessing, view, session.cache, report, session.processes
-        )
+        return extract_features(frozen, images[split], preprocessing, view, session.cache, report, session.processes)
 
     train = [run(fast, "train", view, f"features ({view})") for view in augmented_views(hp.augment)]
     return Features(train, run(exact, "valid", "original", "features"))
@@ -91,8 +87,7 @@ def network_phase(session: Session, classifier: Classifier, hp: Hyperparameters,
     images, preprocessing = session.data.images(hp), session.data.preprocessing(hp)
 
     def batches(packed: PackedImages) -> ImageBatches:
-        augment = augmentation(hp.augment)
-        return ImageBatches(packed, preprocessing, augment, hp.batch_size, session.device, session.processes)
+        return ImageBatches(packed, preprocessing, hp.augment, hp.batch_size, session.device, session.processes)
 
     train = batches(images["train"])
     if hp.from_scratch:

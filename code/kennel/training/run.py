@@ -5,35 +5,28 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kennel.cache import Cache
 from kennel.engines.device import describe_device, fast_precision, pick_device
-from kennel.engines.torch_engine import FrozenBackbone
 from kennel.errors import HyperparameterError, Stopped
 from kennel.hyperparameters import Hyperparameters
-from kennel.images.augment import augmented_views
-from kennel.images.preprocess import Preprocessing
+from kennel.images.augment import test_views
 from kennel.machine import available_cores
 from kennel.metrics import BEST_EPOCH, metric_line
 from kennel.model.artifact import Manifest, save_artifact, save_manifest
 from kennel.model.backbones import build_backbone, load_weights, weights_fingerprint
 from kennel.model.classifier import Classifier, make_head
 from kennel.model.weights import find_weights
-from kennel.training.augment_batch import augmentation
-from kennel.training.batches import FeatureBatches, ImageBatches
 from kennel.training.checkpoint import Checkpoints
 from kennel.training.dataset import DataSet
 from kennel.training.distributed import ALONE, Processes
 from kennel.training.evaluate import evaluate_artifact, write_evaluation
-from kennel.training.features import extract_features
-from kennel.training.fine_tuning import train_mode, trained_blocks, unfreeze
+from kennel.training.fine_tuning import trained_blocks
 from kennel.training.job import Job
-from kennel.training.loop import BestEpoch, OnEpoch, Phase, fit, log_epoch
-from kennel.training.optimizer import make_optimizer, make_scheduler
+from kennel.training.loop import BestEpoch, OnEpoch, fit, log_epoch
+from kennel.training.phases import Features, Session, head_phase, make_features, network_phase
 from kennel.training.progress import StopSignal, reporter
 
 log = logging.getLogger(__name__)
