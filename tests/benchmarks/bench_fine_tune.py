@@ -68,7 +68,8 @@ class Case:
     batch: int
     weights: Path
     data: Path  # train, valid and test
-    work: Path  # an empty folder
+    work: Path  # a folder for what a job writes
+    cache: Path  # of jobs: photos are decoded once for all cases
 
 
 def main() -> None:
@@ -89,15 +90,16 @@ def main() -> None:
         sys.exit(f"there is no {WEIGHTS}; name the folder of the test data with KENNEL_TEST_DATA")
     torch.set_num_threads(available_cores())
     print(f"{describe_device(pick_device())}, torch {torch.__version__}, {precision()}")
-    for name in given.cases:
-        backbone, _, batch = name.partition(":")
-        folder = Path(tempfile.mkdtemp(prefix="kennel-bench-"))
-        try:
+    folder = Path(tempfile.mkdtemp(prefix="kennel-bench-"))
+    try:
+        data = link_photos(folder / "data", given.copies)
+        for name in given.cases:
+            backbone, _, batch = name.partition(":")
             weights = WEIGHTS if backbone == "mobilenet_v2" else random_weights(backbone, folder)
-            case = Case(backbone, int(batch or 64), weights, link_photos(folder / "data", given.copies), folder)
+            case = Case(backbone, int(batch or 64), weights, data, folder / "work", folder / "cache")
             measure(case, Options(given.rounds, given.epochs, given.steps, given.usual))
-        finally:
-            shutil.rmtree(folder)
+    finally:
+        shutil.rmtree(folder)
 
 
 def link_photos(folder: Path, copies: int) -> Path:
@@ -145,9 +147,14 @@ def measure(case: Case, options: Options) -> None:
         ),
         ("features", "**features of a frozen backbone from packed images**", "forward"),
     ):
-        spread = f"{min(rounds[name]):.0f} – {max(rounds[name]):.0f}"
+        spread = f"{shown(min(rounds[name]))} – {shown(max(rounds[name]))}"
         against_usual = f"{rate[name] / rate['usual']:.1f}" if bare == "step" else ""
-        print(f"| {what} | {rate[name]:.0f} | {spread} | {rate[name] / rate[bare]:.2f} | {against_usual} |")
+        print(f"| {what} | {shown(rate[name])} | {spread} | {rate[name] / rate[bare]:.2f} | {against_usual} |")
+
+
+def shown(rate: float) -> str:
+    """Return images a second with about three digits."""
+    return f"{rate:.0f}" if rate >= 100 else f"{rate:.1f}"
 
 
 def bare_step(case: Case, steps: int) -> float:
@@ -225,11 +232,15 @@ def kennel_epochs(case: Case, epochs: int) -> Callable[[], float]:
         **{"backbone": case.backbone, "weights": str(case.weights), "unfreeze": "all", "image_size": str(SIDE)},
         **{"batch_size": str(case.batch), "epochs": str(epochs), "fine_tune_epochs": str(epochs)},
     }
-    work = case.work / "job"
-    folders = {name: work / name for name in ("model_dir", "output_dir", "cache_dir", "weights_dir")}
-    job = Job(parse_hyperparameters(values), {"training": case.data}, **folders)
-    work.mkdir()
-    folders["output_dir"].mkdir()
+    case.work.mkdir(exist_ok=True)
+    job = Job(
+        parse_hyperparameters(values),
+        {"training": case.data},
+        model_dir=case.work / "model",
+        output_dir=case.work,
+        cache_dir=case.cache,
+        weights_dir=case.work,
+    )
     trainer = Trainer(job, StopSignal())
     images = sum(1 for _ in (case.data / "train").glob("*/*"))
 
@@ -251,16 +262,16 @@ def kennel_features(case: Case) -> Callable[[], float]:
     """Return what computes the features of all training photos, and returns the images a second."""
     preprocessing, device = Preprocessing.for_size(SIDE), pick_device()
     records = index_images({"training": case.data}).train
-    cache = Cache(case.work / "features")
-    images = pack_images(records, preprocessing, cache, available_cores(), lambda done: None)
+    images = pack_images(records, preprocessing, Cache(case.cache), available_cores(), lambda done: None)
+    fresh = Cache(case.work / "fresh")
     backbone = build_backbone(case.backbone)
     load_weights(backbone, case.backbone, case.weights)
     frozen = FrozenBackbone(backbone, fast_precision(device)).to(device)
 
     def extract() -> float:
-        shutil.rmtree(cache.root / "features", ignore_errors=True)
+        shutil.rmtree(fresh.root, ignore_errors=True)
         started = time.perf_counter()
-        extract_features(frozen, images, preprocessing, "original", cache, lambda done: None)
+        extract_features(frozen, images, preprocessing, "original", fresh, lambda done: None)
         return len(images) / (time.perf_counter() - started)
 
     extract()  # folds and warms up
