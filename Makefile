@@ -6,7 +6,7 @@ image := $(or $(KENNEL_IMAGE),kennel)
 export KENNEL_IMAGE BASE_IMAGE TORCH_INDEX_URL CA_CERTIFICATES WHEELS WEIGHTS_DIR SOURCE
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv with all packages that the locks name
 	@scripts/setup
@@ -34,6 +34,9 @@ bench-train: setup ## time a training job against the floor of one decode and on
 
 bench-tune: setup ## time a search against the usual loop and the floor (MobileNetV2 and ResNet-50; 20 minutes)
 	@$(bin)/python -m tests.benchmarks.bench_tune
+
+bench-fine-tune: setup ## time fine-tuning against the bare training step and the usual loop
+	@$(bin)/python -m tests.benchmarks.bench_fine_tune
 
 build: ## build the image (see scripts/build for what can be given, such as WEIGHTS_DIR=folder)
 	@scripts/build
@@ -68,4 +71,4 @@ lock: setup ## pin the newest versions that docker/requirements.in and tests/req
 clean: ## remove the environment and all caches in this folder
 	@rm -rf .venv .venv-sdk .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 
-.PHONY: help setup demo test lint format data bench-train bench-tune build smoke sdk-smoke push sbom audit lock clean
+.PHONY: help setup demo test lint format data bench-train bench-tune bench-fine-tune build smoke sdk-smoke push sbom audit lock clean
