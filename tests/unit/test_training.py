@@ -61,7 +61,9 @@ def metrics(line):
     return {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+);", line)}
 
 
-@pytest.mark.parametrize("hyperparameters", [{}, {"weights": "none", "learning_rate": "0.005"}, {"unfreeze": "all"}])
+@pytest.mark.parametrize(
+    "hyperparameters", [{}, {"weights": "none", "learning_rate": "0.002", "batch_size": "4"}, {"unfreeze": "all"}]
+)
 def test_a_job_ends_with_a_model_that_tells_colours_apart(train, tmp_path, hyperparameters):
     lines = train(epochs="8", **hyperparameters)
     manifest = load_manifest(tmp_path / "job" / "model")

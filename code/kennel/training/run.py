@@ -78,7 +78,7 @@ class Trainer:
         log.info("start device=%s; backbone=%s; head_only=%s;", device, hp.backbone, hp.head_only)
         self._cache = Cache(job.cache_dir)
         self._data = DataSet(job, self._cache, stop, processes)
-        self._frozen: dict[tuple[str, str, int, str, int], _Frozen] = {}
+        self._frozen: dict[tuple[str, str, int, str, int, bool], _Frozen] = {}
 
     def fit(self, hp: Hyperparameters, on_epoch: OnEpoch = log_epoch) -> Fitted:
         """Train one network. Equal hyperparameters give an equal network, whatever was trained before."""
@@ -101,7 +101,7 @@ class Trainer:
     def save(self, fitted: Fitted) -> None:
         """Write the model folder, measure it on the test images, and log the last metrics line.
 
-        When the job was asked to stop, the test is left out.
+        When the job was asked to stop, or there are no test images, the test is left out.
         """
         hp, best, job = fitted.hyperparameters, fitted.best, self._job
         manifest = Manifest(
@@ -115,27 +115,26 @@ class Trainer:
         )
         save_artifact(job.model_dir, fitted.classifier.cpu(), manifest)
         metrics = {name: best.metrics[name] for name in ("valid_loss", "valid_accuracy")}
-        test = self._data.images(hp)["test"]
+        test = self._data.images(hp).get("test")
         try:
-            report = reporter("test", "test", len(test), self._stop)
-            evaluation = evaluate_artifact(job.model_dir, test, self._cache, report)
+            if test is not None:
+                report = reporter("test", "test", len(test), self._stop)
+                evaluation = evaluate_artifact(job.model_dir, test, self._cache, report)
+                metrics |= {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
+                write_evaluation(job.output_dir, "test", evaluation)
+                save_manifest(job.model_dir, manifest.model_copy(update={"metrics": best.metrics | metrics}))
         except Stopped:
             log.info("stopped on request: epoch %d is saved as the model, the test is left out", best.epoch)
-        else:
-            metrics |= {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
-            write_evaluation(job.output_dir, "test", evaluation)
-            save_manifest(job.model_dir, manifest.model_copy(update={"metrics": best.metrics | metrics}))
         log.info(metric_line(f"{BEST_EPOCH}{best.epoch};", metrics))
 
     def _freeze(self, hp: Hyperparameters) -> _Frozen:
         """Return a frozen backbone and its features: quick and rough for training, exact for validation."""
-        key = (hp.backbone, hp.weights, hp.image_size, hp.augment, hp.seed)
+        key = (hp.backbone, hp.weights, hp.image_size, hp.augment, hp.seed, hp.dataset_statistics)
         if key not in self._frozen:
-            preprocessing = self._data.preprocessing(hp)
             torch.manual_seed(hp.seed)
             backbone = self._first_backbone(hp)  # first, so that bad weights are said before images are decoded
             random = torch.get_rng_state()
-            images = self._data.images(hp)
+            images, preprocessing = self._data.images(hp), self._data.preprocessing(hp)
             exact = FrozenBackbone(backbone).to(self._device)
             fast = FrozenBackbone(backbone, fast_precision(self._device), exact.fingerprint).to(self._device)
             train = []
