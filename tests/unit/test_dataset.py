@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from kennel.cache import Cache
-from kennel.errors import DataError
+from kennel.errors import DataError, Stopped
 from kennel.hyperparameters import parse_hyperparameters
 from kennel.images.preprocess import Preprocessing
 from kennel.training.dataset import DataSet
@@ -68,7 +68,7 @@ def data(tmp_path):
 def load(tmp_path, caplog):
     """Make the data set of a job over a folder; its images are those of 16 pixels."""
 
-    def make(folder, processes=ALONE, **hyperparameters):
+    def make(folder, processes=ALONE, stop=None, **hyperparameters):
         caplog.clear()
         caplog.set_level(logging.INFO, logger="kennel")
         hp = parse_hyperparameters({"image_size": "16", **hyperparameters})
@@ -80,7 +80,7 @@ def load(tmp_path, caplog):
             cache_dir=tmp_path / "cache",
             weights_dir=tmp_path / "none",
         )
-        return DataSet(job, Cache(job.cache_dir), StopSignal(), processes), hp
+        return DataSet(job, Cache(job.cache_dir), stop or StopSignal(), processes), hp
 
     return make
 
@@ -120,6 +120,19 @@ def test_a_slow_mount_is_listed_and_read_at_many_places_at_once_a2_5(load, data,
     dataset.images(hp)
     assert mount.most >= 6  # of 24 images, then of nine and nine
     assert "progress step=decode; split=train; done=24; total=24;" in caplog.messages
+
+
+def test_a_stop_while_images_are_decoded_reads_no_further(load, tmp_path, mount):
+    data = write_colour_images(tmp_path / "data", train=60, side=24)
+    stop = StopSignal()
+    dataset, hp = load(data, stop=stop)
+    mount.watch(data, delay=0.01)
+    before = threading.active_count()
+    stop.set()
+    with pytest.raises(Stopped, match="while working on decode of train: 1 of 180 images done"):
+        dataset.images(hp)
+    assert threading.active_count() == before
+    assert len(mount.opened) < 100  # of 180: those that were asked for ahead
 
 
 # splits

@@ -4,8 +4,9 @@ import csv
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +68,12 @@ def pack_images(
 
     def build(folder: Path) -> None:
         skipped: list[tuple[int, str]] = []
-        with (folder / "pixels").open("wb") as pixels, (folder / "hashes").open("wb") as hashes:
-            for number, image in enumerate(_decode_all(records, preprocessing, threads)):
+        with (
+            closing(_decode_all(records, preprocessing, threads)) as images,  # an exception ends its threads
+            (folder / "pixels").open("wb") as pixels,
+            (folder / "hashes").open("wb") as hashes,
+        ):
+            for number, image in enumerate(images):
                 if isinstance(image, str):
                     skipped.append((number, image))
                 else:
@@ -98,7 +103,9 @@ class _Decoded:
     hash: bytes
 
 
-def _decode_all(records: Sequence[ImageRecord], preprocessing: Preprocessing, threads: int) -> Iterator[_Decoded | str]:
+def _decode_all(
+    records: Sequence[ImageRecord], preprocessing: Preprocessing, threads: int
+) -> Generator[_Decoded | str, None, None]:
     """Yield each image in order, or why its bytes are no picture; files are read ahead while others are decoded."""
     waiting: deque[Future[_Decoded | str]] = deque()
     with ThreadPoolExecutor(_READERS) as readers, ThreadPoolExecutor(threads) as decoders:
