@@ -13,7 +13,7 @@ from typing import IO, Any
 from kennel.atomic import write_json
 
 POLL = 0.1  # seconds between two looks at a lock that another process holds
-FORMAT = 1  # raise it when the files inside the folders change their meaning; older folders are then never read
+FORMAT = 2  # raise it when the files inside the folders change their meaning; older folders are then never read
 
 
 def digest(value: Any) -> str:

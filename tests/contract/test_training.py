@@ -255,10 +255,19 @@ def test_splits_may_be_channels_a2_5(box, colour_images):
     assert box.train() == 0
 
 
+def test_a_channel_of_class_folders_is_enough_a2_5(box, colour_images):
+    box.prepare(SCRATCH, training=colour_images / "train")
+    assert box.train() == 0
+    assert "there is no valid split: held_out=3; of=24; seed=0;" in box.log
+    assert "there is no test split" in box.log
+    assert "valid_accuracy=" in box.log
+    assert "test_accuracy=" not in box.log
+
+
 def test_what_is_no_model_goes_to_output_data_a2_9(job):
     assert job.train() == 0
     names = {entry.name for entry in (job.tree / "output" / "data").iterdir()}
-    assert names == {"test_predictions.csv", "test_classes.csv", "test_confusion.csv"}
+    assert names == {"data.json", "test_predictions.csv", "test_classes.csv", "test_confusion.csv"}
 
 
 def test_several_hosts_are_refused_before_each_trains_a_model_of_its_own_a2_2_a2_8(job):

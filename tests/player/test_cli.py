@@ -154,7 +154,7 @@ def test_files_in_the_users_folder_do_not_shadow_modules(kennel, home, colour_im
 
 
 def test_a_failed_job_is_exit_code_1_with_its_reason(kennel, colour_images):
-    ended = kennel("train", "--data", colour_images / "train", *SMALL)
+    ended = kennel("train", "--data", colour_images / "train" / "red", *SMALL)
     assert ended.returncode == 1
     assert "failed: no `train` split" in ended.stderr
 

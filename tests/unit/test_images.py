@@ -66,13 +66,14 @@ def test_no_channels_at_all_is_one_sentence():
     assert "there is no data" in refusal({})
 
 
-def test_a_missing_split_is_named_with_what_is_there(tmp_path):
+def test_a_missing_train_split_is_named_with_what_is_there(tmp_path):
     data = write_colour_images(tmp_path)
-    (data / "valid").rename(data / "other")
+    (data / "train").rename(data / "other")
     message = refusal({"training": data})
-    assert "no `valid` split" in message
-    assert "it has other, test, train" in message
-    assert "no `test` split: there is no channel test" in refusal({"train": data / "train", "valid": data / "other"})
+    assert "no `train` split" in message
+    assert "it has other, test, valid" in message
+    message = refusal({"valid": data / "valid", "test": data / "test"})
+    assert message == "no `train` split: there is no channel train; the channels are test, valid"
 
 
 def test_a_split_without_class_folders_is_refused(tmp_path):

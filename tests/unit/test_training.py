@@ -9,6 +9,7 @@ import pytest
 
 from kennel.errors import DataError, Stopped, TrainingError, WeightsError
 from kennel.hyperparameters import parse_hyperparameters
+from kennel.images.preprocess import IMAGENET_MEAN
 from kennel.model.artifact import load_manifest
 from kennel.training.job import Job
 from kennel.training.progress import StopSignal
@@ -61,7 +62,9 @@ def metrics(line):
     return {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+);", line)}
 
 
-@pytest.mark.parametrize("hyperparameters", [{}, {"weights": "none", "learning_rate": "0.005"}, {"unfreeze": "all"}])
+@pytest.mark.parametrize(
+    "hyperparameters", [{}, {"weights": "none", "learning_rate": "0.002", "batch_size": "4"}, {"unfreeze": "all"}]
+)
 def test_a_job_ends_with_a_model_that_tells_colours_apart(train, tmp_path, hyperparameters):
     lines = train(epochs="8", **hyperparameters)
     manifest = load_manifest(tmp_path / "job" / "model")
@@ -204,6 +207,28 @@ def test_a_few_bad_images_are_skipped_listed_and_said(train, tmp_path):
     assert "images classes=3; train=59; valid=9; test=9; skipped=1;" in lines
     listed = (tmp_path / "job" / "output" / "skipped_images.csv").read_text().splitlines()
     assert listed[1:] == ["train,red/7.png,the bytes are not an image of a known format"]
+
+
+def test_class_folders_alone_give_a_model_that_is_valid_but_not_tested(train, colour_images, tmp_path):
+    lines = train(data=colour_images / "train", weights="none", epochs="1")
+    assert "there is no valid split: held_out=3; of=24; seed=0;" in lines
+    assert re.fullmatch(r"best_epoch=1; valid_loss=[\d.]+; valid_accuracy=[\d.]+;", lines[-1])
+    assert not any(name.startswith("test") for name in load_manifest(tmp_path / "job" / "model").metrics)
+    assert [file.name for file in (tmp_path / "job" / "output").iterdir()] == ["data.json"]
+
+
+def test_the_data_sets_own_statistics_travel_with_the_model(train, tmp_path):
+    train(weights="none", epochs="1")
+    preprocessing = load_manifest(tmp_path / "job" / "model").preprocessing
+    written = json.loads((tmp_path / "job" / "output" / "data.json").read_text())
+    assert preprocessing.mean != IMAGENET_MEAN
+    assert [*preprocessing.mean, *preprocessing.std] == [*written["mean"], *written["std"]]
+
+
+def test_other_statistics_do_not_share_features(train):
+    train(name="a", epochs="1", statistics="imagenet")
+    lines = train(name="b", epochs="1", statistics="dataset")
+    assert sum(line.startswith("progress step=features") for line in lines) == 3  # two views of train, and valid
 
 
 def test_too_many_bad_images_end_the_job(train, tmp_path):

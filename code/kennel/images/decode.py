@@ -3,7 +3,8 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from kennel.errors import ImageError
 
@@ -13,18 +14,23 @@ Image.MAX_IMAGE_PIXELS = None  # our own limit is checked before anything is dec
 
 
 def decode_image(data: bytes, at_least: int) -> Image.Image:
-    """Return the picture upright, in RGB, with transparency laid over white.
+    """Return the picture upright, in RGB, with transparency laid over white; of an animation, the first picture.
 
     A JPEG much larger than needed is decoded at 1/2, 1/4 or 1/8 of its size, as long as its shorter side keeps
     `at_least` pixels. Raises ImageError when the bytes are no image, are cut short, or hold over 100 megapixels.
     """
+    if not data:
+        raise ImageError("the file is empty")
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageError(f"the image has {width} x {height} pixels; {MAX_PIXELS:,} in all is the limit")
             image.draft(None, (at_least, at_least))
-            return _to_rgb(ImageOps.exif_transpose(image))
+            plain_cmyk = image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info
+            upright = ImageOps.exif_transpose(image)
+            # Pillow takes every CMYK JPEG for one of Adobe's, which hold ink inverted; their marker tells
+            return _to_rgb(ImageChops.invert(upright) if plain_cmyk else upright)
     except UnidentifiedImageError:
         raise ImageError("the bytes are not an image of a known format") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's readers raise on damaged files
@@ -34,8 +40,23 @@ def decode_image(data: bytes, at_least: int) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # Pillow itself would cut 16 bits off at 255
         return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        return Image.fromarray(_shades(np.asarray(image, np.float32))).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")
     background = Image.new("RGBA", layer.size, "white")
     return Image.alpha_composite(background, layer).convert("RGB")
+
+
+def _shades(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return grey values of 32 bits as uint8.
+
+    Such files do not say which value is white: it is the first of 1 (of fractions only), 255, 65535 and the largest
+    value itself that no value exceeds. What is negative or no number is black.
+    """
+    values = np.maximum(np.nan_to_num(values, posinf=0.0), 0.0)
+    peak = float(values.max())
+    scales = (255.0, 65535.0, peak) if (values == values.round()).all() else (1.0, 255.0, 65535.0, peak)
+    white = next(scale for scale in scales if peak <= scale)
+    return (values * (255 / white)).round().astype(np.uint8)

@@ -135,8 +135,9 @@ class Trainer:
         metrics = {name: best.metrics[name] for name in ("valid_loss", "valid_accuracy")}
         as_served = hp.head_only and len(manifest.views) == 1
         images = self._session.data.images(hp)
+        splits = ("test",) if as_served else ("valid", "test")
         try:
-            for split in ("test",) if as_served else ("valid", "test"):
+            for split in (split for split in splits if split in images):
                 report = reporter("test", split, len(images[split]), self._session.stop)
                 evaluation = evaluate_artifact(job.model_dir, images[split], self._session.cache, report)
                 metrics |= {f"{split}_loss": evaluation.loss, f"{split}_accuracy": evaluation.accuracy}
