@@ -16,12 +16,12 @@ from kennel.errors import Stopped
 from kennel.hyperparameters import Hyperparameters
 from kennel.images.augment import augmented_views
 from kennel.images.pack import PackedImages
+from kennel.images.preprocess import Preprocessing
 from kennel.machine import available_cores
 from kennel.metrics import BEST_EPOCH, metric_line
 from kennel.model.artifact import Manifest, save_artifact, save_manifest
-from kennel.model.backbones import build_backbone, load_weights
-from kennel.model.classifier import Classifier, make_head
-from kennel.model.weights import find_weights
+from kennel.model.classifier import Classifier
+from kennel.model.start import Start
 from kennel.training.batches import FeatureBatches, ImageBatches
 from kennel.training.dataset import DataSet
 from kennel.training.distributed import ALONE, Processes
@@ -77,6 +77,7 @@ class Trainer:
         device = describe_device(self._device)
         log.info("start device=%s; backbone=%s; head_only=%s;", device, hp.backbone, hp.head_only)
         self._cache = Cache(job.cache_dir)
+        self._start = Start(job.channels, job.weights_dir, self._cache)
         self._data = DataSet(job, self._cache, stop, processes)
         self._frozen: dict[tuple[str, str, int, str, int], _Frozen] = {}
 
@@ -91,7 +92,7 @@ class Trainer:
             classifier.head.load_state_dict(best.weights)
         else:
             torch.manual_seed(hp.seed)
-            backbone = self._first_backbone(hp)
+            backbone = self._start.backbone(hp)
             classifier = self._with_head(backbone, hp)
             images = self._data.images(hp)
             best = self._fit_all(classifier, images, hp, on_epoch)
@@ -109,7 +110,7 @@ class Trainer:
             backbone=hp.backbone,
             fc_units=hp.fc_units,
             dropout=hp.dropout,
-            preprocessing=self._data.preprocessing(hp),
+            preprocessing=self._preprocessing(hp),
             hyperparameters=asdict(hp),
             metrics=best.metrics,
         )
@@ -131,10 +132,10 @@ class Trainer:
         """Return a frozen backbone and its features: quick and rough for training, exact for validation."""
         key = (hp.backbone, hp.weights, hp.image_size, hp.augment, hp.seed)
         if key not in self._frozen:
-            preprocessing = self._data.preprocessing(hp)
             torch.manual_seed(hp.seed)
-            backbone = self._first_backbone(hp)  # first, so that bad weights are said before images are decoded
+            backbone = self._start.backbone(hp)  # first, so that bad weights are said before images are decoded
             random = torch.get_rng_state()
+            preprocessing = self._preprocessing(hp)
             images = self._data.images(hp)
             exact = FrozenBackbone(backbone).to(self._device)
             fast = FrozenBackbone(backbone, fast_precision(self._device), exact.fingerprint).to(self._device)
@@ -147,16 +148,11 @@ class Trainer:
             self._frozen[key] = _Frozen(backbone, train, valid, random)
         return self._frozen[key]
 
-    def _first_backbone(self, hp: Hyperparameters) -> nn.Module:
-        """Make the backbone, with pretrained weights where the hyperparameters ask for them."""
-        backbone = build_backbone(hp.backbone)
-        if not hp.from_scratch:
-            file = find_weights(hp.weights, hp.backbone, self._job.channels, self._job.weights_dir)
-            load_weights(backbone, hp.backbone, file)
-        return backbone
-
     def _with_head(self, backbone: nn.Module, hp: Hyperparameters) -> Classifier:
-        return Classifier(backbone, make_head(backbone, hp.fc_units, hp.dropout, len(self._data.classes)))
+        return Classifier(backbone, self._start.head(hp, backbone, self._data.classes))
+
+    def _preprocessing(self, hp: Hyperparameters) -> Preprocessing:
+        return self._start.preprocessing(hp, self._data.preprocessing(hp))
 
     def _fit_head(
         self,
@@ -179,7 +175,7 @@ class Trainer:
         self, classifier: Classifier, images: dict[str, PackedImages], hp: Hyperparameters, on_epoch: OnEpoch
     ) -> BestEpoch:
         """Train the whole network on packed images."""
-        preprocessing, views = self._data.preprocessing(hp), augmented_views(hp.augment)
+        preprocessing, views = self._preprocessing(hp), augmented_views(hp.augment)
         return fit(
             classifier.to(self._device, memory_format=torch.channels_last),  # type: ignore[call-overload]
             ImageBatches(images["train"], preprocessing, views, hp.batch_size, self._device),
