@@ -1,6 +1,7 @@
 """Fixtures that all tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,14 @@ import torch
 import torchvision
 
 from tests.samples import save_random_model, write_colour_images
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_downloads() -> Iterator[None]:
+    """Let jobs find no network where torchvision's weights are, so that tests are alike with one and without."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KENNEL_WEIGHTS_URL", "http://127.0.0.1:1")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -111,8 +111,8 @@ class Hyperparameters:
     backbone: str = _declare("resnet50", "the network below the head, a torchvision classifier", choices=BACKBONES)
     weights: str = _declare(
         "pretrained",
-        "the backbone's first weights: `pretrained` reads the channel of that name, `none` trains from scratch, "
-        "anything else is the path of a state dict inside the container",
+        "the backbone's first weights: `pretrained` reads the channel of that name, the image, or torchvision's site, "
+        "`none` trains from scratch, anything else is the path of a state dict inside the container",
     )
     image_size: int = _declare(224, "side in pixels of the square that the network sees", low=16, high=1024)
     epochs: int = _declare(15, "passes over the training images", low=1, high=1000, tune=Range(5, 30))

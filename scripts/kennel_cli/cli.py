@@ -22,7 +22,7 @@ from kennel.tuning.summary import JSON, read_best
 from kennel_cli import dataset, endpoints, registry
 from kennel_cli.demo import run_demo
 from kennel_cli.follow import print_end, show_to_end, stop_training
-from kennel_cli.jobs import job_inputs, start_training, training_request
+from kennel_cli.jobs import earlier_model, job_inputs, start_training, training_request
 from kennel_cli.places import (
     DryRun,
     Isolated,
@@ -121,6 +121,9 @@ def train(
     from_tuning: Annotated[
         str | None, typer.Option(help="a finished search: start from the hyperparameters of its best trial")
     ] = None,
+    from_model: Annotated[
+        str | None, typer.Option(help="a finished training job, or a model folder: go on with its model")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="name of the job; made from backbone and time unless given")] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="return at once; see `kennel jobs` and `kennel logs`")
@@ -140,11 +143,15 @@ def train(
         elif best.get("weights") == "none":
             weights = "none"
         hyperparameters = {**best, **hyperparameters}
+    model = None
+    if from_model:
+        model, before = earlier_model(platform, from_model)
+        hyperparameters = {**before, **hyperparameters}
     if dry_run:
-        inputs = job_inputs(platform, data, weights, hyperparameters)
+        inputs = job_inputs(platform, data, weights, hyperparameters, model)
         print(json.dumps(training_request(platform, inputs, name, asked), indent=2))
         return
-    job = start_training(platform, data, weights, hyperparameters, name, asked)
+    job = start_training(platform, data, weights, hyperparameters, name, asked, model)
     console.print(f"job {job}")
     if not detach:
         show_to_end(platform, job, console)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Mapping
@@ -9,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kennel.errors import DataError, WeightsError
-from kennel.hyperparameters import parse_hyperparameters
+from botocore.exceptions import ClientError, ParamValidationError
+
+from kennel.errors import ArtifactError, DataError, WeightsError
+from kennel.hyperparameters import canonical_name, parse_hyperparameters
 from kennel_cli.platforms.platform import S3, Platform
 from kennel_cli.platforms.validation import validate
 from kennel_cli.requests import PLAIN, JobOptions, training_job
@@ -28,11 +31,37 @@ class JobInputs:
     backbone: str
 
 
-def job_inputs(platform: Platform, data: str, weights: str | None, hyperparameters: Mapping[str, str]) -> JobInputs:
+def earlier_model(platform: Platform, model: str) -> tuple[str, dict[str, str]]:
+    """Return where an earlier model lies, as a path or a URI, and the hyperparameters with which it goes on.
+
+    `model` is a finished training job or a model folder. Raises ArtifactError when it is neither.
+    """
+    manifest = Path(model) / "kennel.json"
+    if manifest.is_file():
+        found = json.loads(manifest.read_text(encoding="utf-8"))
+        size = found["preprocessing"]["crop"]
+        return model, {"backbone": found["backbone"], "fc_units": str(found["fc_units"]), "image_size": str(size)}
+    try:
+        job = platform.sagemaker.describe_training_job(TrainingJobName=model)
+    except (ClientError, ParamValidationError):
+        raise ArtifactError(
+            f"{model} is neither a training job (see `kennel jobs{platform.option}`) nor a folder with a kennel.json"
+        ) from None
+    if "ModelArtifacts" not in job:
+        raise ArtifactError(f"the job {model} is {job['TrainingJobStatus']} and has no model")
+    given = {canonical_name(name): value for name, value in job.get("HyperParameters", {}).items()}
+    kept: dict[str, str] = {name: given[name] for name in given.keys() & {"backbone", "fc_units", "image_size"}}
+    return job["ModelArtifacts"]["S3ModelArtifacts"], kept
+
+
+def job_inputs(
+    platform: Platform, data: str, weights: str | None, hyperparameters: Mapping[str, str], model: str | None = None
+) -> JobInputs:
     """Check what a job is given.
 
-    `data` is a folder or an `s3://` URI; `weights` is a file, an `s3://` URI, `none`, or None for none given. Raises
-    KennelError when a value, the folder or the file is not right.
+    `data` is a folder or an `s3://` URI; `weights` is a file, an `s3://` URI, `none`, or None for none given; `model`
+    is where an earlier model lies that the job continues. Raises KennelError when a value, the folder or the file is
+    not right.
     """
     if not data.startswith(S3) and not Path(data).is_dir():
         raise DataError(f"there is no folder {data}; give one that holds train/, valid/ and test/")
@@ -43,8 +72,12 @@ def job_inputs(platform: Platform, data: str, weights: str | None, hyperparamete
         if not weights.startswith(S3) and not Path(weights).is_file():
             raise DataError(f"there is no weights file {weights}; give a file, or none to train from scratch")
         sources["pretrained"] = weights
+    if model is not None:
+        if weights is not None:
+            raise WeightsError(f"weights {weights} and an earlier model: a job begins with one of them; leave out one")
+        sources["model"] = model
     backbone = parse_hyperparameters(values).backbone
-    if weights is None and not platform.weights_in_image:
+    if weights is None and model is None and not platform.weights_in_image:
         raise WeightsError(f"give the weights of {backbone} with --weights FILE, or --weights none to begin at random")
     return JobInputs(sources, values, backbone)
 
@@ -70,13 +103,14 @@ def start_training(
     hyperparameters: Mapping[str, str],
     name: str | None = None,
     options: JobOptions = PLAIN,
+    model: str | None = None,
 ) -> str:
-    """Start a training job on images and return its name; for `data` and `weights` see `job_inputs`.
+    """Start a training job on images and return its name; for `data`, `weights` and `model` see `job_inputs`.
 
     Raises KennelError, or what `validate` raises, before anything is uploaded or started.
     """
     platform.require_means()
-    inputs = job_inputs(platform, data, weights, hyperparameters)
+    inputs = job_inputs(platform, data, weights, hyperparameters, model)
     request = training_request(platform, inputs, name, options)
     for source in inputs.sources.values():
         platform.channel(source)

@@ -1,5 +1,6 @@
 """The suite's two runners, process and container, and what each test gets to work with."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def _skip_what_a_container_hides(request: pytest.FixtureRequest) -> None:
 def box(runner: Any, tmp_path: Path) -> Iterator[Box]:
     box = Box(runner, tmp_path)
     box.variables["KENNEL_CACHE"] = str(tmp_path / "cache")
+    box.variables["KENNEL_WEIGHTS_URL"] = os.environ["KENNEL_WEIGHTS_URL"]  # a container inherits nothing
     yield box
     if box.program is not None and box.program.poll() is None:
         box.program.kill()

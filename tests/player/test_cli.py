@@ -33,6 +33,22 @@ def test_help_lists_the_commands_and_the_hyperparameters(kennel):
     assert "default 0.0005" in " ".join(options.replace("│", " ").split())
 
 
+def test_a_job_or_a_folder_is_continued(kennel, colour_images, tmp_path):
+    small = ("--data", colour_images, "--epochs", "1", "--batch-size", "8")
+    first = kennel("train", *small, "--weights", "none", "--backbone", "resnet18", "--image-size", "32", "--name", "a")
+    assert first.returncode == 0, first.stderr
+    folder = save_random_model(tmp_path / "model")
+    for model in ("a", folder):
+        again = kennel("train", *small, "--from-model", model)
+        assert again.returncode == 0, again.stderr
+        assert "continue backbone=resnet18; image_size=32; before=32;" in again.stdout
+        assert "continue head fc_units=" in again.stdout
+    refused = kennel("train", *small, "--from-model", "no such job")
+    assert (refused.returncode, "neither a training job" in refused.stderr) == (1, True)
+    refused = kennel("train", *small, "--from-model", folder, "--weights", "none")
+    assert (refused.returncode, "leave out one" in refused.stderr) == (1, True)
+
+
 def test_train_deploy_invoke_and_delete_do_the_whole_way(kennel, colour_images, home):
     trained = kennel("train", "--data", colour_images, "--name", "colours", *SMALL)
     assert trained.returncode == 0, trained.stderr

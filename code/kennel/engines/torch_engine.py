@@ -1,6 +1,7 @@
 """PyTorch, eagerly: the reference engine, and the frozen backbone that training reads features from."""
 
 import copy
+import logging
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from kennel.images.preprocess import Preprocessing
 from kennel.machine import available_cores
 from kennel.model.backbones import weights_fingerprint
 from kennel.model.classifier import Classifier
+
+log = logging.getLogger(__name__)
 
 BATCH = 16  # images a forward; the activations of more leave the CPU's caches (MobileNetV2: 16 is 1.7 times 64)
 
@@ -41,7 +44,7 @@ class FrozenBackbone:
     @property
     def _module(self) -> nn.Module:
         if self._folded is None:
-            folded: nn.Module = fuse(copy.deepcopy(self._backbone).eval(), inplace=True)
+            folded = fold_batch_norms(self._backbone)
             folded.to(self._device, self.precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._folded = folded
             del self._backbone  # so that a server does not hold the weights twice
@@ -55,6 +58,21 @@ class FrozenBackbone:
             part = torch.from_numpy(images[start : start + BATCH]).to(self._device, self.precision)
             parts.append(self._module(part.contiguous(memory_format=torch.channels_last)).float())
         return torch.cat(parts)
+
+
+def fold_batch_norms(backbone: nn.Module) -> nn.Module:
+    """Return a copy of `backbone` in evaluation mode, its batch norms folded into its convolutions where that can be.
+
+    A network without batch norms, or whose forward pass cannot be written down as a graph, is copied as it is.
+    """
+    if any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules()):
+        try:
+            folded: nn.Module = fuse(copy.deepcopy(backbone).eval(), inplace=True)
+        except Exception:  # torch.fx raises many types, and folding is only for speed
+            log.debug("the batch norms of %s are not folded", type(backbone).__name__, exc_info=True)
+        else:
+            return folded
+    return copy.deepcopy(backbone).eval()
 
 
 class TorchEngine:

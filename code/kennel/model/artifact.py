@@ -14,7 +14,7 @@ import kennel
 from kennel.atomic import replacing, write_text
 from kennel.errors import ArtifactError
 from kennel.images.preprocess import Preprocessing
-from kennel.model.backbones import build_backbone
+from kennel.model.backbones import build_backbone, load_plain_state
 from kennel.model.classifier import Classifier, make_head
 
 FORMAT_VERSION = 1
@@ -46,7 +46,7 @@ class Manifest(BaseModel):
 
     def new_classifier(self) -> Classifier:
         """Return the network that the manifest describes, with random weights."""
-        backbone = build_backbone(self.backbone)
+        backbone = build_backbone(self.backbone, self.preprocessing.crop)
         return Classifier(backbone, make_head(backbone, self.fc_units, self.dropout, len(self.classes)))
 
 
@@ -88,7 +88,7 @@ def load_artifact(folder: Path) -> tuple[Classifier, Manifest]:
         raise ArtifactError(f"{folder} is incomplete: there is no {WEIGHTS} in it")
     classifier = manifest.new_classifier()
     try:
-        classifier.load_state_dict(load_file(folder / WEIGHTS))
+        load_plain_state(classifier, load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ArtifactError(f"{folder / WEIGHTS} does not fit its {MANIFEST}: {reason}") from error

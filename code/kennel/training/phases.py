@@ -14,6 +14,7 @@ from kennel.hyperparameters import Hyperparameters
 from kennel.images.augment import augmented_views
 from kennel.images.pack import PackedImages
 from kennel.model.classifier import Classifier
+from kennel.model.start import Start
 from kennel.training.batches import FeatureBatches, ImageBatches
 from kennel.training.dataset import DataSet
 from kennel.training.distributed import Processes
@@ -28,11 +29,16 @@ from kennel.training.progress import StopSignal, reporter
 class Session:
     """What all phases of a job share."""
 
+    start: Start
     data: DataSet
     cache: Cache
     device: torch.device
     stop: StopSignal
     processes: Processes
+
+    def preprocessing(self, hp: Hyperparameters) -> Preprocessing:
+        """Return how images become what the network sees."""
+        return self.start.preprocessing(hp, self.data.preprocessing(hp))
 
     def class_weights(self, hp: Hyperparameters) -> Tensor | None:
         """Return what each class counts in the loss, (classes,) on the device; None when they count alike."""
@@ -50,7 +56,7 @@ class Features:
 
 def make_features(session: Session, backbone: nn.Module, hp: Hyperparameters, precision: torch.dtype) -> Features:
     """Run the backbone over the images: quickly and roughly for training, exactly for validation."""
-    images, preprocessing = session.data.images(hp), session.data.preprocessing(hp)
+    images, preprocessing = session.data.images(hp), session.preprocessing(hp)
     exact = FrozenBackbone(backbone).to(session.device)
     fast = FrozenBackbone(backbone, precision, exact.fingerprint).to(session.device)
 
@@ -84,7 +90,7 @@ def head_phase(session: Session, head: nn.Module, features: Features, hp: Hyperp
 def network_phase(session: Session, classifier: Classifier, hp: Hyperparameters, precision: torch.dtype) -> Phase:
     """Return the phase that trains the network on packed images: from scratch, or from a fitted head."""
     classifier.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images, preprocessing = session.data.images(hp), session.data.preprocessing(hp)
+    images, preprocessing = session.data.images(hp), session.preprocessing(hp)
 
     def batches(packed: PackedImages) -> ImageBatches:
         return ImageBatches(packed, preprocessing, hp.augment, hp.batch_size, session.device, session.processes)

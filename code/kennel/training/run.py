@@ -16,9 +16,9 @@ from kennel.images.augment import test_views
 from kennel.machine import available_cores
 from kennel.metrics import BEST_EPOCH, metric_line
 from kennel.model.artifact import Manifest, save_artifact, save_manifest
-from kennel.model.backbones import build_backbone, load_weights, weights_fingerprint
-from kennel.model.classifier import Classifier, make_head
-from kennel.model.weights import find_weights
+from kennel.model.backbones import weights_fingerprint
+from kennel.model.classifier import Classifier
+from kennel.model.start import Start
 from kennel.training.checkpoint import Checkpoints
 from kennel.training.dataset import DataSet
 from kennel.training.distributed import ALONE, Processes
@@ -42,7 +42,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class _Start:
+class _Frozen:
     """A backbone with its first weights; it is never trained itself, only its copies are."""
 
     backbone: nn.Module
@@ -75,8 +75,9 @@ class Trainer:
         trained = "head" if hp.head_only else "all" if hp.unfreeze == "auto" else hp.unfreeze
         log.info("start device=%s; backbone=%s; trained=%s;", describe_device(device), hp.backbone, trained)
         cache = Cache(job.cache_dir)
-        self._session = Session(DataSet(job, cache, stop, processes), cache, device, stop, processes)
-        self._starts: dict[tuple[Any, ...], _Start] = {}
+        start = Start(job.channels, job.weights_dir, cache)
+        self._session = Session(start, DataSet(job, cache, stop, processes), cache, device, stop, processes)
+        self._backbones: dict[tuple[Any, ...], _Frozen] = {}
         self._features: dict[tuple[Any, ...], Features] = {}
 
     def fit(self, hp: Hyperparameters, on_epoch: OnEpoch = log_epoch) -> Fitted:
@@ -87,17 +88,17 @@ class Trainer:
         """
         session = self._session
         precision = self._precision(hp)
-        start = self._start(hp)  # first, so that bad weights are said before images are decoded
+        frozen = self._backbone(hp)  # first, so that bad weights are said before images are decoded
         if not hp.head_only:
-            trained_blocks(start.backbone, hp)  # as above
-        checkpoints = self._checkpoints(hp, start)
+            trained_blocks(frozen.backbone, hp)  # as above
+        checkpoints = self._checkpoints(hp, frozen)
         resumed = session.processes.from_main(checkpoints.load())
-        torch.set_rng_state(start.random)
-        backbone = start.backbone if hp.head_only else copy.deepcopy(start.backbone)
-        classifier = Classifier(backbone, make_head(backbone, hp.fc_units, hp.dropout, len(session.data.classes)))
+        torch.set_rng_state(frozen.random)
+        backbone = frozen.backbone if hp.head_only else copy.deepcopy(frozen.backbone)
+        classifier = Classifier(backbone, session.start.head(hp, backbone, session.data.classes))
         best = None
         if not hp.from_scratch and (resumed is None or resumed["phase"] == "head"):
-            features = self._make_features(start, hp, precision)
+            features = self._make_features(frozen, hp, precision)
             # the head is small: of several processes, the main one fits it for all
             best = session.processes.by_main(
                 lambda: fit(
@@ -126,7 +127,7 @@ class Trainer:
             backbone=hp.backbone,
             fc_units=hp.fc_units,
             dropout=hp.dropout,
-            preprocessing=self._session.data.preprocessing(hp),
+            preprocessing=self._session.preprocessing(hp),
             views=test_views(hp.test_time_augment),
             hyperparameters=asdict(hp),
             metrics=best.metrics,
@@ -154,19 +155,15 @@ class Trainer:
             raise HyperparameterError("precision=float16 needs a GPU; use auto, bfloat16 or float32")
         return fast_precision(self._session.device) if hp.precision == "auto" else getattr(torch, hp.precision)
 
-    def _start(self, hp: Hyperparameters) -> _Start:
-        """Make the backbone, with pretrained weights where the hyperparameters ask for them."""
+    def _backbone(self, hp: Hyperparameters) -> _Frozen:
+        """Make the backbone with its first weights, or find the one that an equal network began with."""
         key = (hp.backbone, hp.weights, hp.image_size, hp.seed)
-        if key not in self._starts:
+        if key not in self._backbones:
             torch.manual_seed(hp.seed)
-            backbone = build_backbone(hp.backbone)
-            if not hp.from_scratch:
-                file = find_weights(hp.weights, hp.backbone, self._job.channels, self._job.weights_dir)
-                load_weights(backbone, hp.backbone, file)
-            self._starts[key] = _Start(backbone, torch.get_rng_state())
-        return self._starts[key]
+            self._backbones[key] = _Frozen(self._session.start.backbone(hp), torch.get_rng_state())
+        return self._backbones[key]
 
-    def _checkpoints(self, hp: Hyperparameters, start: _Start) -> Checkpoints:
+    def _checkpoints(self, hp: Hyperparameters, frozen: _Frozen) -> Checkpoints:
         """Return the job's checkpoints; nobody else's have the same identity."""
         identity: dict[str, Any] = {}
         if self._job.checkpoint_dir is not None:
@@ -176,14 +173,14 @@ class Trainer:
                 "job": self._job.name,
                 "hyperparameters": hyperparameters,
                 "images": [images["train"].key, images["valid"].key],
-                "backbone": weights_fingerprint(start.backbone),
+                "backbone": weights_fingerprint(frozen.backbone),
                 "processes": self._session.processes.count,
             }
         folder, writes = self._job.checkpoint_dir, self._session.processes.is_main
         return Checkpoints(folder, identity, hp.checkpoint_seconds, writes)
 
-    def _make_features(self, start: _Start, hp: Hyperparameters, precision: torch.dtype) -> Features:
-        key = (id(start), self._session.data.preprocessing(hp), hp.augment, precision)
+    def _make_features(self, frozen: _Frozen, hp: Hyperparameters, precision: torch.dtype) -> Features:
+        key = (id(frozen), self._session.preprocessing(hp), hp.augment, precision)
         if key not in self._features:
-            self._features[key] = make_features(self._session, start.backbone, hp, precision)
+            self._features[key] = make_features(self._session, frozen.backbone, hp, precision)
         return self._features[key]

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Protocol
 
 # what a process on this machine cannot do without; nothing else of the user's environment reaches a job
-_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+_INHERITED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "KENNEL_WEIGHTS_URL",
+)
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
