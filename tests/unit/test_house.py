@@ -24,6 +24,7 @@ LIGHT = {
     "kennel",
     "kennel.atomic",
     "kennel.cache",
+    "kennel.channels",
     "kennel.errors",
     "kennel.forking",
     "kennel.hyperparameters",
