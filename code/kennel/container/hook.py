@@ -5,20 +5,21 @@ import logging
 import os
 import re
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sagemaker_training import entry_point, environment, errors, logging_config
-from sagemaker_training.runner import RunnerType
+from sagemaker_training.process import ProcessRunner
 
 from kennel.container.environment import TrainingEnvironment
+from kennel.container.job import log_plain_lines, read_job
+from kennel.container.launch import Torchrun, hosts_that_train, processes_per_host, train_together
 from kennel.errors import KennelError, Stopped
-from kennel.hyperparameters import SEARCH, parse_hyperparameters
+from kennel.hyperparameters import SEARCH
+from kennel.training.job import Job
 
 if TYPE_CHECKING:
-    from kennel.training.job import Job
     from kennel.training.progress import StopSignal
 
 log = logging.getLogger(__name__)
@@ -52,32 +53,36 @@ def train() -> None:
 
 
 def _run_kennel() -> None:
-    _log_plain_lines()
-    from kennel.training.progress import StopSignal  # noqa: PLC0415 - torch is slow to import; a bad request fails first
-
+    log_plain_lines()
     given = TrainingEnvironment.read()
-    values = {name: value for name, value in given.hyperparameters.items() if name != SEARCH}
-    hyperparameters = parse_hyperparameters(values)
-    from kennel.training.job import Job  # noqa: PLC0415 - as above
+    job = read_job(given)
+    platform = environment.Environment()
+    hosts, processes = hosts_that_train(platform), processes_per_host(platform)
+    search = given.hyperparameters.get(SEARCH)
+    if platform.current_host not in hosts:
+        log.info("nothing to do: %s is none of the hosts that train, %s", platform.current_host, ", ".join(hosts))
+    elif search is not None and len(hosts) > 1:
+        raise errors.ClientError(f"a search in one job runs on one host, not on {len(hosts)}; set InstanceCount to 1")
+    elif search is None and len(hosts) * processes > 1:
+        train_together(platform, hosts, processes)
+    else:
+        _train_alone(job, given, search)
+
+
+def _train_alone(job: Job, given: TrainingEnvironment, search: str | None) -> None:
+    from kennel.training.progress import StopSignal  # noqa: PLC0415 - torch is slow to import; a bad request fails first
     from kennel.training.run import run  # noqa: PLC0415 - as above
 
     stop = StopSignal()
     _on_sigterm(stop.set)
-    job = Job(
-        hyperparameters=hyperparameters,
-        channels=given.channels,
-        model_dir=given.folders.model,
-        output_dir=given.folders.output_data,
-        cache_dir=given.cache_dir,
-        weights_dir=given.weights_dir,
-    )
-    if SEARCH in given.hyperparameters:
-        _search(job, values, given.hyperparameters[SEARCH], stop)
-    else:
+    if search is None:
         run(job, stop)
+    else:
+        static = {name: value for name, value in given.hyperparameters.items() if name != SEARCH}
+        _search(job, static, search, stop)
 
 
-def _search(job: "Job", static: Mapping[str, str], search: str, stop: "StopSignal") -> None:
+def _search(job: Job, static: Mapping[str, str], search: str, stop: "StopSignal") -> None:
     """Run a whole search in this job; its summary goes to the output, whatever becomes of it."""
     from kennel.report.tuning_page import write_tuning_page  # noqa: PLC0415 - for searches alone
     from kennel.tuning.one_job import OneJobSearch, parse_search  # noqa: PLC0415 - as above
@@ -105,7 +110,6 @@ def _run_script() -> None:
     asked = given.additional_framework_parameters
     if asked.get("sagemaker_mpi_enabled"):
         raise errors.ClientError("MPI is not in this image; use distribution={'torch_distributed': {'enabled': True}}")
-    torchrun = asked.get("sagemaker_torch_distributed_enabled")
     toolkit = logging_config.get_logger()
     toolkit.setLevel(logging.INFO)
     toolkit.addFilter(_mask_secrets({**os.environ, **given.hyperparameters}))
@@ -115,18 +119,24 @@ def _run_script() -> None:
         given.user_entry_point,
         given.to_cmd_args(),
         given.to_env_vars(),
-        runner_type=RunnerType.TorchDistributed if torchrun else RunnerType.Process,
+        runner_type=_script_runner(given),
     )
 
 
-def _log_plain_lines() -> None:
-    """Let Kennel's own lines reach the log as they are, without the toolkit's prefix: metrics are read from them."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    ours = logging.getLogger("kennel")
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
-    ours.addHandler(handler)
+def _script_runner(given: environment.Environment) -> ProcessRunner:
+    """Return what runs a script here: torchrun where it is asked for, in this host's instance group (contract A6.8)."""
+    script = (given.user_entry_point, given.to_cmd_args(), given.to_env_vars(), processes_per_host(given))
+    asked = given.additional_framework_parameters.get("sagemaker_torch_distributed_enabled")
+    if not asked or given.current_host not in given.distribution_hosts:
+        return ProcessRunner(*script)
+    return Torchrun(
+        *script,
+        given.master_hostname,
+        given.distribution_hosts,
+        given.current_host,
+        given.network_interface_name,
+        given.current_instance_type,
+    )
 
 
 def _on_sigterm(action: Callable[[], None]) -> None:

@@ -1,12 +1,25 @@
 """The processes that train one network together, and what they say to each other."""
 
+import logging
+import os
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+
+# a process that ends is noticed at once, by its closed connections; this is for a host that vanishes. It has to be
+# longer than anything that one process does alone while the others wait for it
+TIMEOUT = timedelta(hours=1)
+_INTERFACES = Path("/sys/class/net")
+_LOOPBACK = "lo"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -16,6 +29,7 @@ class Processes:
     rank: int = 0  # of this process, 0 to count - 1
     count: int = 1  # on all hosts together
     local_rank: int = 0  # of this process on its host, and the number of its GPU
+    local_count: int = 1  # on this host: they share its cores
 
     @property
     def is_main(self) -> bool:
@@ -45,5 +59,59 @@ class Processes:
             dist.all_reduce(tensor)
         return tensor
 
+    def broadcast(self, tensor: Tensor, source: int) -> Tensor:
+        """Fill `tensor`, in place, with that of the process of rank `source`; all have to call it."""
+        if self.count > 1:
+            dist.broadcast(tensor, src=source)
+        return tensor
+
 
 ALONE = Processes()
+
+
+def join_processes(interface: str | None = None) -> Processes:
+    """Join the group that torchrun's variables describe, and wait until all of it has come.
+
+    `interface` is the network interface over which hosts reach each other.
+    """
+    local = Processes(
+        rank=int(os.environ["RANK"]),
+        count=int(os.environ["WORLD_SIZE"]),
+        local_rank=int(os.environ["LOCAL_RANK"]),
+        local_count=int(os.environ["LOCAL_WORLD_SIZE"]),
+    )
+    _choose_interface(_LOOPBACK if local.count == local.local_count else interface)
+    dist.init_process_group(_backend(local), timeout=TIMEOUT)
+    return local
+
+
+def leave() -> None:
+    """Wait until all processes are done, and leave the group."""
+    dist.all_reduce(torch.zeros(1))
+    dist.destroy_process_group()
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Return whether `error` says no more than that another process is gone."""
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo/transport", "[Gloo]", "NCCL"))
+
+
+def _backend(local: Processes) -> str:
+    """Return the backend, and take this process's GPU: what lies in main memory goes through gloo everywhere."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus:
+        torch.cuda.set_device(local.local_rank % gpus)
+    return "cpu:gloo,cuda:nccl" if gpus >= local.local_count else "gloo"  # NCCL wants a GPU for each process
+
+
+def _choose_interface(name: str | None) -> None:
+    """Tell gloo and NCCL which interface to use; where this machine has none of that name they look for one."""
+    if name and (_INTERFACES / name).exists():
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+        os.environ["NCCL_SOCKET_IFNAME"] = name
+        return
+    os.environ.pop("NCCL_SOCKET_IFNAME", None)  # the toolkit sets it unseen
+    found = sorted(entry.name for entry in _INTERFACES.iterdir()) if _INTERFACES.is_dir() else []
+    log.warning("there is no network interface %s here (there are %s); one of them is taken", name, ", ".join(found))

@@ -53,14 +53,16 @@ class _Frozen:
     random: Tensor  # the state of torch's random numbers after the backbone was made: every head begins there
 
 
-def run(job: Job, stop: StopSignal) -> None:
+def run(job: Job, stop: StopSignal, processes: Processes = ALONE) -> None:
     """Train and save a model, then measure what was saved on the test images.
 
     When `stop` is set, the best epoch so far becomes the model, and the test is left out; Stopped is raised when there
     is no complete epoch yet. Raises a KennelError for whatever the user can mend.
     """
-    trainer = Trainer(job, stop)
-    trainer.save(trainer.fit(job.hyperparameters))
+    trainer = Trainer(job, stop, processes)
+    fitted = trainer.fit(job.hyperparameters)
+    if processes.is_main:
+        trainer.save(fitted)
 
 
 class Trainer:
@@ -70,7 +72,7 @@ class Trainer:
         """Look at the folders. Raises DataError when they hold no data set."""
         self._job = job
         self._stop = stop
-        torch.set_num_threads(available_cores())
+        torch.set_num_threads(max(1, available_cores() // processes.local_count))
         torch.backends.cudnn.deterministic = True  # the same seed gives the same metrics
         self._device = pick_device()
         hp = job.hyperparameters
