@@ -17,7 +17,7 @@ ALLOWED = {
     "training": {"engines", "model", "images"},
     "serving": {"engines", "model", "images", "container.environment"},
     "tuning": {"training"},
-    "container": {"training", "serving", "tuning", "report"},
+    "container": {"training", "serving", "tuning", "report", "model.weights"},
     "report": set(),
 }
 LIGHT = {

@@ -22,8 +22,9 @@ SERVER_TIMEOUT = parameters.MODEL_SERVER_TIMEOUT_ENV  # seconds (contract C2.1)
 BIND_HOST = "KENNEL_BIND_HOST"  # the address that a server listens on; all of them unless set, as a container must
 WEIGHTS_DIR = "KENNEL_WEIGHTS"  # pretrained weights that the image brings, one file a backbone
 CACHE_DIR = "KENNEL_CACHE"  # packed images and features; the job's scratch space unless set
+IN_CONTAINER = "KENNEL_IN_CONTAINER"  # set in the image: what is installed there is nobody's but the job's
 JOB_NAME = "TRAINING_JOB_NAME"  # set by SageMaker (contract A3.1)
-_BASE = Path("/opt/ml")  # what SageMaker's own paths begin with, wherever the tree is
+BASE = Path("/opt/ml")  # what SageMaker's own paths begin with, wherever the tree is
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Folders:
 
 
 def folders() -> Folders:
-    """Return the tree below `SAGEMAKER_BASE_DIR`, or below `/opt/ml`."""
+    """Return the tree below `SAGEMAKERBASE_DIR`, or below `/opt/ml`."""
     return Folders(Path(variable(BASE_DIR, "/opt/ml")))
 
 
@@ -121,7 +122,7 @@ def _checkpoint_dir(tree: Folders) -> Path | None:
         named = None
     if isinstance(named, str) and named:
         path = Path(named)
-        return tree.base / path.relative_to(_BASE) if path.is_relative_to(_BASE) else path
+        return tree.base / path.relative_to(BASE) if path.is_relative_to(BASE) else path
     default = tree.base / "checkpoints"
     return default if default.is_dir() else None
 

@@ -1,20 +1,18 @@
 """What the toolkit's `train` runs for us (contract A5.7): our own training, or a submitted script."""
 
-import json
 import logging
 import os
-import re
 import signal
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sagemaker_training import entry_point, environment, errors, logging_config
-from sagemaker_training.process import ProcessRunner
+from sagemaker_training import environment, errors, logging_config
 
 from kennel.container.environment import TrainingEnvironment
 from kennel.container.job import log_plain_lines, read_job
-from kennel.container.launch import Torchrun, hosts_that_train, processes_per_host, train_together
+from kennel.container.launch import hosts_that_train, processes_per_host, train_together
+from kennel.container.script import run_script
 from kennel.errors import KennelError, Stopped
 from kennel.hyperparameters import SEARCH
 from kennel.training.job import Job
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from kennel.training.progress import StopSignal
 
 log = logging.getLogger(__name__)
-
-_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|CREDENTIAL|API_?KEY", re.IGNORECASE)
 
 
 def train() -> None:
@@ -38,7 +34,8 @@ def train() -> None:
     )  # at INFO it says "Failed to parse hyperparameter" of every plain word
     try:
         if environment.Environment().user_entry_point:
-            _run_script()
+            _on_sigterm(lambda: None)  # the script has had the signal too: stay, and report how it ends
+            run_script()
         else:
             _run_kennel()
     except errors.ClientError:
@@ -104,61 +101,8 @@ def _search(job: Job, static: Mapping[str, str], search: str, stop: "StopSignal"
             log.exception("the summary of the search could not be written; the model is not touched by that")
 
 
-def _run_script() -> None:
-    """Run a user's submitted script as the toolkit does: one process, or torchrun when that is asked for."""
-    given = environment.Environment()
-    asked = given.additional_framework_parameters
-    if asked.get("sagemaker_mpi_enabled"):
-        raise errors.ClientError("MPI is not in this image; use distribution={'torch_distributed': {'enabled': True}}")
-    toolkit = logging_config.get_logger()
-    toolkit.setLevel(logging.INFO)
-    toolkit.addFilter(_mask_secrets({**os.environ, **given.hyperparameters}))
-    _on_sigterm(lambda: None)  # the script has had the signal too: stay, and report how it ends
-    entry_point.run(
-        given.module_dir,
-        given.user_entry_point,
-        given.to_cmd_args(),
-        given.to_env_vars(),
-        runner_type=_script_runner(given),
-    )
-
-
-def _script_runner(given: environment.Environment) -> ProcessRunner:
-    """Return what runs a script here: torchrun where it is asked for, in this host's instance group (contract A6.8)."""
-    script = (given.user_entry_point, given.to_cmd_args(), given.to_env_vars(), processes_per_host(given))
-    asked = given.additional_framework_parameters.get("sagemaker_torch_distributed_enabled")
-    if not asked or given.current_host not in given.distribution_hosts:
-        return ProcessRunner(*script)
-    return Torchrun(
-        *script,
-        given.master_hostname,
-        given.distribution_hosts,
-        given.current_host,
-        given.network_interface_name,
-        given.current_instance_type,
-    )
-
-
 def _on_sigterm(action: Callable[[], None]) -> None:
     def handle(number: int, frame: FrameType | None) -> None:
         action()
 
     signal.signal(signal.SIGTERM, handle)
-
-
-def _mask_secrets(values: Mapping[str, Any]) -> Callable[[logging.LogRecord], bool]:
-    """Return a log filter that hides the values with secret-sounding names.
-
-    The toolkit logs a script's whole environment and all hyperparameters (contract A3.6).
-    """
-    plain = [str(value) for name, value in values.items() if _SECRET_NAME.search(name) and len(str(value)) > 3]
-    secrets = {*plain, *(json.dumps(value)[1:-1] for value in plain)}  # as they are, and as the toolkit quotes them
-
-    def mask(record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        for secret in secrets:
-            text = text.replace(secret, "****")
-        record.msg, record.args = text, ()
-        return True
-
-    return mask

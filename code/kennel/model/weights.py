@@ -25,3 +25,25 @@ def find_weights(weights: str, backbone: str, channels: Mapping[str, Path], weig
         "there are no pretrained weights: give a state dict in the channel `pretrained`, or its path as `weights`, or "
         f"weights=none to train from scratch, or build the image with {backbone}.pth in WEIGHTS_DIR"
     )
+
+
+def link_for_torchvision(folder: Path, channels: Mapping[str, Path], weights_dir: Path) -> list[str]:
+    """Make `folder` a TORCH_HOME in which torchvision finds the weights of the channel `pretrained` and of the image.
+
+    Files are known by their names, such as resnet50.pth or resnet50-0676ba61.pth; returns the names of the links.
+    """
+    places = [place for place in (channels.get("pretrained"), weights_dir) if place is not None and place.is_dir()]
+    files = {file.stem.split("-")[0]: file for place in reversed(places) for file in sorted(place.glob("*.pth"))}
+    if not files:
+        return []
+    from kennel.model.torchvision_models import models  # noqa: PLC0415 - slow, and not needed without files
+
+    checkpoints = folder / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    names = []
+    for backbone in sorted(files.keys() & set(models.list_models(module=models))):
+        for weights in models.get_model_weights(backbone):
+            link = checkpoints / Path(weights.url).name
+            link.symlink_to(files[backbone].resolve())
+            names.append(link.name)
+    return names
