@@ -23,7 +23,6 @@ ROWS = [
 ]
 # what no test here shows, and why
 NOT_HERE = {
-    "A2.7": "sharding and manifests are the platform's; a local channel is one folder or one object",
     "A2.10": "there are no checkpoints yet; an interrupted job begins anew",
     "A2.11": "there are no tensors, TensorBoard files or profiles yet",
     "A2.12": "scratch space is the machine's; ours is `/tmp` unless `KENNEL_CACHE` is set",

@@ -177,6 +177,17 @@ def test_two_hosts_train_one_model_which_the_first_one_writes_a2_2_a2_8_a6_9_b6(
     assert list((second.tree / "model").iterdir()) == []
 
 
+def test_a_host_without_data_gets_what_another_has_a2_7(hosts, colour_images):
+    first, second = hosts({**SCRATCH, "epochs": "1"}, None, colour_images)
+    first.start("train")
+    second.start("train")
+    assert [one.wait(100) for one in (first, second)] == [0, 0], first.log + second.log
+    assert "channels are split over hosts: 42 files were sent between 2 hosts" in first.log
+    assert "images classes=3; train=24; valid=9; test=9" in first.log
+    assert (first.tree / "model" / "kennel.json").exists()
+    assert list((first.folder / "cache" / "shards").iterdir()) == []
+
+
 def test_a_host_that_fails_says_why_and_the_other_that_it_lost_it_a6_9(hosts, colour_images, resnet18_weights):
     first, second = hosts({**SCRATCH, "epochs": "1"}, colour_images, colour_images, network_interface_name="ethwe")
     second.config("hyperparameters.json", {**SCRATCH, "weights": "/nowhere.pth"})

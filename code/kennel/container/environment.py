@@ -94,6 +94,7 @@ class TrainingEnvironment:
     weights_dir: Path  # there or not
     job_name: str  # "" where nobody says
     checkpoint_dir: Path | None  # kept between interruptions (contract A6.1)
+    replicated: frozenset[str]  # the channels that are said to be the same on all hosts (contract A2.7)
 
     @classmethod
     def read(cls) -> "TrainingEnvironment":
@@ -111,6 +112,11 @@ class TrainingEnvironment:
             weights_dir=Path(variable(WEIGHTS_DIR, "/opt/weights")),
             job_name=variable(JOB_NAME, ""),
             checkpoint_dir=_checkpoint_dir(tree),
+            replicated=frozenset(
+                name
+                for name, channel in channels.items()
+                if isinstance(channel, dict) and channel.get("S3DistributionType") == "FullyReplicated"
+            ),
         )
 
 

@@ -4,8 +4,10 @@ import contextlib
 import ctypes
 import logging
 import os
+import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from kennel.atomic import write_text
@@ -48,14 +50,22 @@ def _train() -> None:
     from kennel.training.distributed import join_processes, leave  # noqa: PLC0415 - torch is slow to import
     from kennel.training.progress import StopSignal  # noqa: PLC0415 - as above
     from kennel.training.run import run  # noqa: PLC0415 - as above
+    from kennel.training.shards import unite  # noqa: PLC0415 - as above
 
     processes = join_processes(
         read_json_object(given.folders.config / "resourceconfig.json").get("network_interface_name")
     )
     stop = StopSignal()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    run(job, stop, processes)
-    leave()
+    shards = job.cache_dir / "shards" / str(os.getppid())  # torchrun's number: the same for all processes of a host
+    try:
+        split = {name: folder for name, folder in job.channels.items() if name not in given.replicated}
+        channels = {**job.channels, **unite(split, processes, shards)}
+        run(replace(job, channels=channels), stop, processes)
+        leave()
+    finally:
+        if processes.local_rank == 0:
+            shutil.rmtree(shards, ignore_errors=True)
 
 
 def _fail(reason: str) -> int:
