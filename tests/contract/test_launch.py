@@ -85,9 +85,12 @@ def assert_equal_lines(one: list[dict[str, float]], other: list[dict[str, float]
         assert mine == pytest.approx(theirs, abs=1.5e-4)  # lines have four decimals
 
 
-def test_two_processes_give_the_figures_of_one_and_say_them_once_a5_8_b6(box, colour_images, resnet18_weights):
+def test_two_processes_give_the_figures_of_one_and_leave_nothing_a5_8_a6_7_b6_b12(box, colour_images, resnet18_weights):
     hyperparameters = {**SMALL_JOB, "epochs": "2", "dropout": "0"}  # each process has random numbers of its own
     channels = {"training": colour_images, "pretrained": resnet18_weights}
+    temporary = box.folder / "temporary"
+    temporary.mkdir()
+    box.variables["TMPDIR"] = str(temporary)
     box.prepare({**hyperparameters, **TWO}, **channels)
     assert box.train() == 0, box.log
     alone = Box(box.runner, box.folder / "alone", {"KENNEL_CACHE": str(box.folder / "cache-alone")})
@@ -98,6 +101,7 @@ def test_two_processes_give_the_figures_of_one_and_say_them_once_a5_8_b6(box, co
     both = [load_artifact(one.tree / "model")[0].state_dict() for one in (box, alone)]
     assert all(torch.allclose(mine, both[1][name], atol=1e-4) for name, mine in both[0].items())
     assert box.failure == ""
+    assert list(temporary.iterdir()) == []  # a6.7, b12
 
 
 def test_a_reason_that_a_process_gives_is_the_jobs_a1_5(job, tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -35,7 +36,10 @@ class Torchrun(TorchDistributedRunner):  # type: ignore[misc]  # the toolkit is 
         os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
         if len(self._hosts) == 1:
             os.environ["PET_STANDALONE"] = "1"  # a free port: without it all jobs of a machine meet at 29500
-        return super().run(capture_error=capture_error, wait=wait)
+        # torchrun leaves a folder behind for every job; warm pools keep them (contract A6.7)
+        with tempfile.TemporaryDirectory(prefix="kennel-torchrun-", ignore_cleanup_errors=True) as scratch:
+            os.environ["PET_LOG_DIR"] = scratch
+            return super().run(capture_error=capture_error, wait=wait)
 
 
 def hosts_that_train(given: environment.Environment) -> list[str]:
