@@ -23,7 +23,7 @@ from kennel.training.progress import StopSignal
 from kennel.training.run import run
 
 JOB = {
-    "backbone": "mobilenet_v2",
+    "backbone": "shufflenet_v2_x0_5",
     "image_size": "32",
     "batch_size": "8",
     "epochs": "4",
@@ -115,7 +115,7 @@ def main() -> None:
             finished.append(result(place))
         else:
             sys.exit(f"exit code {code}:\n{(place / 'log.txt').read_text()}")
-    print(json.dumps({"whole": result(whole), "finished": finished, "interruptions": interruptions}))
+    sys.stdout.write(json.dumps({"whole": result(whole), "finished": finished, "interruptions": interruptions}))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The player with containers: `--on docker`."""
 
+import os
 import subprocess
 import sys
 import time
@@ -100,6 +101,20 @@ def test_a_container_sees_what_its_tree_links_to_and_cannot_write_it(box, tmp_pa
     assert box.train() == 0, box.log
     assert "classes ['blue', 'green', 'red'] resnet18.pth True" in box.log
     assert "refused: Read-only file system" in box.log
+
+
+@needs_image
+def test_checkpoints_are_a_folder_that_a_container_may_write_a6_1(box, tmp_path):
+    box = box()
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "before").touch()
+    script = "import os; d = '/opt/ml/checkpoints'; print('found', os.listdir(d)); open(d + '/after', 'w').close()"
+    box.submit(script)
+    (box.tree / "checkpoints").symlink_to(kept)
+    assert box.train() == 0, box.log
+    assert "found ['before']" in box.log
+    assert (kept / "after").stat().st_uid == os.getuid()
 
 
 @needs_image

@@ -85,6 +85,54 @@ def test_data_that_is_not_there_fails_the_job_with_its_uri(sagemaker, request_fo
     assert "no S3 objects found under s3://no-bucket/no-key" in reason
 
 
+@pytest.mark.parametrize(
+    ("channel", "said"),
+    [
+        ({"InputMode": "Pipe"}, "the channel `training` is in Pipe mode"),
+        ({"RecordWrapperType": "RecordIO"}, "the channel `training` has RecordWrapperType RecordIO"),
+        ({"CompressionType": "Gzip"}, "the channel `training` has CompressionType Gzip"),
+    ],
+)
+def test_a_channel_that_is_a_stream_fails_the_job_with_what_would_do_a2_6(sagemaker, request_for, channel, said):
+    request = request_for()
+    request["InputDataConfig"][0] |= channel
+    sagemaker.create_training_job(**request)
+    with pytest.raises(WaiterError):
+        sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName="job")
+    reason = sagemaker.describe_training_job(TrainingJobName="job")["FailureReason"]
+    assert said in reason
+    assert "File or FastFile" in reason
+
+
+@pytest.mark.parametrize("local", [{}, {"LocalPath": "/opt/ml/input_of_mine/checkpoints"}])
+def test_checkpoints_outlive_a_job_and_are_there_for_the_next_a6_1(sagemaker, request_for, finish, tmp_path, local):
+    (tmp_path / "script").mkdir()
+    (tmp_path / "script" / "attempt.py").write_text(
+        "import json, os, pathlib\n"
+        "base = pathlib.Path(os.environ['SAGEMAKER_BASE_DIR'])\n"
+        "path = json.loads((base / 'input/config/checkpointconfig.json').read_text())['LocalPath']\n"
+        "folder = base / pathlib.Path(path).relative_to('/opt/ml')\n"
+        "print('found', sorted(p.name for p in folder.iterdir()))\n"
+        "(folder / os.environ['TRAINING_JOB_NAME']).touch()\n"
+    )
+    for name, found in (("first", []), ("second", ["first"])):
+        request = request_for(name, sagemaker_program="attempt.py", sagemaker_submit_directory=str(tmp_path / "script"))
+        sagemaker.create_training_job(**request, CheckpointConfig={"S3Uri": "s3://bucket/kept", **local})
+        assert finish(name)["TrainingJobStatus"] == "Completed"
+        assert f"found {found}" in sagemaker.training_log(name).read_text()
+    assert (sagemaker.store.path("s3://bucket/kept") / "second").exists()
+
+
+def test_checkpoints_outside_the_tree_are_refused_on_this_machine(sagemaker, request_for):
+    sagemaker.create_training_job(
+        **request_for(), CheckpointConfig={"S3Uri": "s3://bucket/kept", "LocalPath": "/somewhere"}
+    )
+    with pytest.raises(WaiterError):
+        sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName="job")
+    reason = sagemaker.describe_training_job(TrainingJobName="job")["FailureReason"]
+    assert "CheckpointConfig.LocalPath is /somewhere" in reason
+
+
 def test_a_stopped_job_keeps_its_model_a1_9(sagemaker, request_for, finish):
     sagemaker.create_training_job(**request_for(epochs="1000"))
     wait_for_line(sagemaker, "epoch=1 ")

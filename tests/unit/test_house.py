@@ -17,13 +17,14 @@ ALLOWED = {
     "training": {"engines", "model", "images"},
     "serving": {"engines", "model", "images", "container.environment"},
     "tuning": {"training"},
-    "container": {"training", "serving", "tuning", "report"},
+    "container": {"training", "serving", "tuning", "report", "model.weights"},
     "report": set(),
 }
 LIGHT = {
     "kennel",
     "kennel.atomic",
     "kennel.cache",
+    "kennel.channels",
     "kennel.errors",
     "kennel.forking",
     "kennel.hyperparameters",

@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from tests.contract.box import free_port
+
 TRAIN = """
 import sys, torch
 from kennel.hyperparameters import parse_hyperparameters
@@ -32,6 +34,18 @@ def run(code):
 
 def test_optimizers_do_not_import_the_compiler():
     run("assert not any(name.startswith('torch._dynamo.') for name in sys.modules)")
+
+
+def test_several_processes_do_not_import_the_compiler():
+    run(
+        "import os, torch.distributed as dist\n"
+        f"os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT='{free_port()}', RANK='0', WORLD_SIZE='1')\n"
+        "dist.init_process_group('gloo')\n"
+        "module = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 2))\n"
+        "module(torch.ones(3, 4)).sum().backward()\n"
+        "assert not any(name.startswith('torch._dynamo.') for name in sys.modules)\n"
+        "assert torch._dynamo.utils.is_compile_supported  # and whoever wants more gets the real one\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 from sagemaker_inference import parameters
 
+from kennel.channels import check_channel
 from kennel.errors import ContractError
 
 BASE_DIR = parameters.BASE_PATH_ENV  # /opt/ml unless set
@@ -21,6 +22,9 @@ SERVER_TIMEOUT = parameters.MODEL_SERVER_TIMEOUT_ENV  # seconds (contract C2.1)
 BIND_HOST = "KENNEL_BIND_HOST"  # the address that a server listens on; all of them unless set, as a container must
 WEIGHTS_DIR = "KENNEL_WEIGHTS"  # pretrained weights that the image brings, one file a backbone
 CACHE_DIR = "KENNEL_CACHE"  # packed images and features; the job's scratch space unless set
+IN_CONTAINER = "KENNEL_IN_CONTAINER"  # set in the image: what is installed there is nobody's but the job's
+JOB_NAME = "TRAINING_JOB_NAME"  # set by SageMaker (contract A3.1)
+BASE = Path("/opt/ml")  # what SageMaker's own paths begin with, wherever the tree is
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Folders:
 
 
 def folders() -> Folders:
-    """Return the tree below `SAGEMAKER_BASE_DIR`, or below `/opt/ml`."""
+    """Return the tree below `SAGEMAKERBASE_DIR`, or below `/opt/ml`."""
     return Folders(Path(variable(BASE_DIR, "/opt/ml")))
 
 
@@ -88,28 +92,45 @@ class TrainingEnvironment:
     channels: Mapping[str, Path]  # channel name to folder
     cache_dir: Path
     weights_dir: Path  # there or not
+    job_name: str  # "" where nobody says
+    checkpoint_dir: Path | None  # kept between interruptions (contract A6.1)
+    replicated: frozenset[str]  # the channels that are said to be the same on all hosts (contract A2.7)
 
     @classmethod
     def read(cls) -> "TrainingEnvironment":
-        """Read the configuration files. Raises ContractError for malformed ones, Pipe mode, and several hosts."""
+        """Read the configuration files. Raises ContractError for malformed ones, and for channels that are streams."""
         tree = folders()
         channels = read_json_object(tree.config / "inputdataconfig.json")
         for name, channel in channels.items():
-            if isinstance(channel, dict) and channel.get("TrainingInputMode") == "Pipe":
-                raise ContractError(
-                    f"the channel `{name}` is in Pipe mode, which hands over a stream instead of files; "
-                    "use the input mode File or FastFile"
-                )
-        hosts = read_json_object(tree.config / "resourceconfig.json").get("hosts", [])
-        if len(hosts) > 1:
-            raise ContractError(f"the job has {len(hosts)} hosts; this version trains on one, set InstanceCount to 1")
+            if isinstance(channel, dict):
+                check_channel(name, channel)
         return cls(
             folders=tree,
             hyperparameters=read_json_object(tree.config / "hyperparameters.json"),
             channels={name: tree.data / name for name in channels},
             cache_dir=Path(variable(CACHE_DIR, "/tmp/kennel-cache")),
             weights_dir=Path(variable(WEIGHTS_DIR, "/opt/weights")),
+            job_name=variable(JOB_NAME, ""),
+            checkpoint_dir=_checkpoint_dir(tree),
+            replicated=frozenset(
+                name
+                for name, channel in channels.items()
+                if isinstance(channel, dict) and channel.get("S3DistributionType") == "FullyReplicated"
+            ),
         )
+
+
+def _checkpoint_dir(tree: Folders) -> Path | None:
+    """Return the folder that SageMaker keeps: the one that its file names, else `checkpoints` where that is there."""
+    try:
+        named = read_json_object(tree.config / "checkpointconfig.json").get("LocalPath")
+    except ContractError:  # no file that a job needs to start (contract A2.4)
+        named = None
+    if isinstance(named, str) and named:
+        path = Path(named)
+        return tree.base / path.relative_to(BASE) if path.is_relative_to(BASE) else path
+    default = tree.base / "checkpoints"
+    return default if default.is_dir() else None
 
 
 def read_json_object(file: Path) -> dict[str, Any]:

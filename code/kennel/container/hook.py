@@ -1,29 +1,26 @@
 """What the toolkit's `train` runs for us (contract A5.7): our own training, or a submitted script."""
 
-import json
 import logging
 import os
-import re
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sagemaker_training import entry_point, environment, errors, logging_config
-from sagemaker_training.runner import RunnerType
+from sagemaker_training import environment, errors, logging_config
 
 from kennel.container.environment import TrainingEnvironment
+from kennel.container.job import log_plain_lines, read_job
+from kennel.container.launch import hosts_that_train, processes_per_host, train_together
+from kennel.container.script import run_script
 from kennel.errors import KennelError, Stopped
-from kennel.hyperparameters import SEARCH, parse_hyperparameters
+from kennel.hyperparameters import SEARCH
+from kennel.training.job import Job
 
 if TYPE_CHECKING:
-    from kennel.training.job import Job
     from kennel.training.progress import StopSignal
 
 log = logging.getLogger(__name__)
-
-_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|CREDENTIAL|API_?KEY", re.IGNORECASE)
 
 
 def train() -> None:
@@ -37,7 +34,8 @@ def train() -> None:
     )  # at INFO it says "Failed to parse hyperparameter" of every plain word
     try:
         if environment.Environment().user_entry_point:
-            _run_script()
+            _on_sigterm(lambda: None)  # the script has had the signal too: stay, and report how it ends
+            run_script()
         else:
             _run_kennel()
     except errors.ClientError:
@@ -52,32 +50,36 @@ def train() -> None:
 
 
 def _run_kennel() -> None:
-    _log_plain_lines()
-    from kennel.training.progress import StopSignal  # noqa: PLC0415 - torch is slow to import; a bad request fails first
-
+    log_plain_lines()
     given = TrainingEnvironment.read()
-    values = {name: value for name, value in given.hyperparameters.items() if name != SEARCH}
-    hyperparameters = parse_hyperparameters(values)
-    from kennel.training.job import Job  # noqa: PLC0415 - as above
+    job = read_job(given)
+    platform = environment.Environment()
+    hosts, processes = hosts_that_train(platform), processes_per_host(platform)
+    search = given.hyperparameters.get(SEARCH)
+    if platform.current_host not in hosts:
+        log.info("nothing to do: %s is none of the hosts that train, %s", platform.current_host, ", ".join(hosts))
+    elif search is not None and len(hosts) > 1:
+        raise errors.ClientError(f"a search in one job runs on one host, not on {len(hosts)}; set InstanceCount to 1")
+    elif search is None and len(hosts) * processes > 1:
+        train_together(platform, hosts, processes)
+    else:
+        _train_alone(job, given, search)
+
+
+def _train_alone(job: Job, given: TrainingEnvironment, search: str | None) -> None:
+    from kennel.training.progress import StopSignal  # noqa: PLC0415 - torch is slow to import; a bad request fails first
     from kennel.training.run import run  # noqa: PLC0415 - as above
 
     stop = StopSignal()
     _on_sigterm(stop.set)
-    job = Job(
-        hyperparameters=hyperparameters,
-        channels=given.channels,
-        model_dir=given.folders.model,
-        output_dir=given.folders.output_data,
-        cache_dir=given.cache_dir,
-        weights_dir=given.weights_dir,
-    )
-    if SEARCH in given.hyperparameters:
-        _search(job, values, given.hyperparameters[SEARCH], stop)
-    else:
+    if search is None:
         run(job, stop)
+    else:
+        static = {name: value for name, value in given.hyperparameters.items() if name != SEARCH}
+        _search(job, static, search, stop)
 
 
-def _search(job: "Job", static: Mapping[str, str], search: str, stop: "StopSignal") -> None:
+def _search(job: Job, static: Mapping[str, str], search: str, stop: "StopSignal") -> None:
     """Run a whole search in this job; its summary goes to the output, whatever becomes of it."""
     from kennel.report.tuning_page import write_tuning_page  # noqa: PLC0415 - for searches alone
     from kennel.tuning.one_job import OneJobSearch, parse_search  # noqa: PLC0415 - as above
@@ -99,56 +101,8 @@ def _search(job: "Job", static: Mapping[str, str], search: str, stop: "StopSigna
             log.exception("the summary of the search could not be written; the model is not touched by that")
 
 
-def _run_script() -> None:
-    """Run a user's submitted script as the toolkit does: one process, or torchrun when that is asked for."""
-    given = environment.Environment()
-    asked = given.additional_framework_parameters
-    if asked.get("sagemaker_mpi_enabled"):
-        raise errors.ClientError("MPI is not in this image; use distribution={'torch_distributed': {'enabled': True}}")
-    torchrun = asked.get("sagemaker_torch_distributed_enabled")
-    toolkit = logging_config.get_logger()
-    toolkit.setLevel(logging.INFO)
-    toolkit.addFilter(_mask_secrets({**os.environ, **given.hyperparameters}))
-    _on_sigterm(lambda: None)  # the script has had the signal too: stay, and report how it ends
-    entry_point.run(
-        given.module_dir,
-        given.user_entry_point,
-        given.to_cmd_args(),
-        given.to_env_vars(),
-        runner_type=RunnerType.TorchDistributed if torchrun else RunnerType.Process,
-    )
-
-
-def _log_plain_lines() -> None:
-    """Let Kennel's own lines reach the log as they are, without the toolkit's prefix: metrics are read from them."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    ours = logging.getLogger("kennel")
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
-    ours.addHandler(handler)
-
-
 def _on_sigterm(action: Callable[[], None]) -> None:
     def handle(number: int, frame: FrameType | None) -> None:
         action()
 
     signal.signal(signal.SIGTERM, handle)
-
-
-def _mask_secrets(values: Mapping[str, Any]) -> Callable[[logging.LogRecord], bool]:
-    """Return a log filter that hides the values with secret-sounding names.
-
-    The toolkit logs a script's whole environment and all hyperparameters (contract A3.6).
-    """
-    plain = [str(value) for name, value in values.items() if _SECRET_NAME.search(name) and len(str(value)) > 3]
-    secrets = {*plain, *(json.dumps(value)[1:-1] for value in plain)}  # as they are, and as the toolkit quotes them
-
-    def mask(record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        for secret in secrets:
-            text = text.replace(secret, "****")
-        record.msg, record.args = text, ()
-        return True
-
-    return mask

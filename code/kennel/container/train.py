@@ -33,7 +33,7 @@ from typing import Any
 
 from kennel.atomic import write_json
 from kennel.container.environment import LOG_LEVEL, TRAINING_MODULE, Folders, folders, read_json_object, variable
-from kennel.container.failure import reason_from_stderr, write_failure
+from kennel.container.failure import LOST, killed_rank, reason_from_stderr, write_failure
 from kennel.errors import ContractError, KennelError
 from kennel.forking import fork_program
 
@@ -200,8 +200,7 @@ def _failure_reason(tree: Folders, code: int, stderr: str) -> str:
     written = tree.failure.read_text(errors="replace") if tree.failure.exists() else ""
     if written.startswith("ExecuteUserScriptError"):
         said = reason_from_stderr(stderr)  # the toolkit's text has no word of the script's own (contract A1.8)
-        killed = re.search(r"ExitCode (-9|137)\b", written)
-        written = "\n\n".join(text for text in (_KILLED.format("script") if killed else "", said, written) if text)
+        written = "\n\n".join(text for text in (_who_was_killed(written, stderr), said, written) if text)
     elif written.startswith("Framework Error"):
         written = reason_from_stderr(written) or written
     if _SIGTERM_SEEN and not written.startswith("Stopped by SIGTERM"):
@@ -212,6 +211,18 @@ def _failure_reason(tree: Folders, code: int, stderr: str) -> str:
     if code == -signal.SIGKILL:
         return _KILLED.format("training process")
     return f"The training process ended with exit code {code} and left no message; see the log"
+
+
+def _who_was_killed(written: str, stderr: str) -> str:
+    """Return a sentence when the script, or one of several processes, was killed or only missed another; else ""."""
+    if killed := killed_rank(stderr):
+        rank, number = killed
+        who = f"process of rank {rank}"
+        return _KILLED.format(who) if number == signal.SIGKILL else f"The {who} was ended by signal {number}"
+    if re.search(r"ExitCode (-9|137)\b", written):
+        return _KILLED.format("script")
+    lost = re.search(f"^.*{LOST}.*$", stderr, re.MULTILINE)
+    return lost.group() if lost else ""
 
 
 def _fail(tree: Folders, reason: str, code: int) -> int:

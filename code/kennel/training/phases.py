@@ -13,6 +13,7 @@ from kennel.engines.torch_engine import FrozenBackbone
 from kennel.hyperparameters import Hyperparameters
 from kennel.images.augment import augmented_views
 from kennel.images.pack import PackedImages
+from kennel.images.preprocess import Preprocessing
 from kennel.model.classifier import Classifier
 from kennel.model.start import Start
 from kennel.training.batches import FeatureBatches, ImageBatches

@@ -68,7 +68,7 @@ class Trainer:
     def __init__(self, job: Job, stop: StopSignal, processes: Processes = ALONE) -> None:
         """Look at the folders. Raises DataError when they hold no data set."""
         self._job = job
-        torch.set_num_threads(available_cores())
+        torch.set_num_threads(max(1, available_cores() // processes.local_count))
         torch.backends.cudnn.deterministic = True  # the same seed gives the same metrics
         device = pick_device()
         hp = job.hyperparameters

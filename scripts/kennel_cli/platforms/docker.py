@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kennel.errors import KennelError
+from kennel_cli.platforms.opt_ml import BASE
 from kennel_cli.platforms.runners import Program, end_with_parent
 
-BASE = Path("/opt/ml")
 SHM_SIZE = "1g"  # shared memory; Docker's own 64 MB are too few for workers that hand over batches (contract E6)
 _GPU = Path("/dev/nvidiactl")  # there where the driver is loaded
 _CACHE = "KENNEL_CACHE"  # a folder of this machine, mounted under the same name
@@ -48,7 +48,11 @@ class DockerRunner:
         command = ["docker", "create", "--name", name, "--hostname", self.host, "--shm-size", SHM_SIZE]
         command += _mount(tree, BASE)
         for source, target in _linked(tree):
-            command += _mount(source, target, "readonly")
+            if program == "train" and not target.is_relative_to(BASE / "input"):  # checkpoints (contract A6.1)
+                owned.append(source)
+                command += _mount(source, target)
+            else:
+                command += _mount(source, target, "readonly")
         if program == "serve" and (tree / "model").is_dir() and not (tree / "model").is_symlink():
             command += _mount(tree / "model", BASE / "model", "readonly")  # contract C1.6
         if cache := variables.get(_CACHE):

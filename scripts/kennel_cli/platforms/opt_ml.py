@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from kennel.atomic import write_json
+from kennel.channels import check_channel
+from kennel.errors import ContractError
 from kennel_cli.platforms.store import LocalStore
+
+BASE = Path("/opt/ml")  # what SageMaker's own paths begin with
 
 
 class LayoutError(Exception):
@@ -18,14 +22,27 @@ def lay_out_training(tree: Path, request: Mapping[str, Any], store: LocalStore, 
 
     `host` is the name under which the program can reach itself.
     """
-    for folder in ("input/config", "input/data", "model", "output/data", "checkpoints"):
+    _check_channels(request)
+    for folder in ("input/config", "input/data", "model", "output/data"):
         (tree / folder).mkdir(parents=True, exist_ok=True)
     config = tree / "input" / "config"
     write_json(config / "hyperparameters.json", request.get("HyperParameters", {}))
     write_json(config / "resourceconfig.json", _resource_config(request["ResourceConfig"], host))
     write_json(config / "inputdataconfig.json", _input_data_config(request))
+    if checkpoints := request.get("CheckpointConfig"):
+        _link_checkpoints(tree, checkpoints, store)
     for channel in request.get("InputDataConfig", []):
         _link_channel(tree / "input" / "data" / channel["ChannelName"], channel, store)
+
+
+def _check_channels(request: Mapping[str, Any]) -> None:
+    default = request["AlgorithmSpecification"]["TrainingInputMode"]
+    for channel in request.get("InputDataConfig", []):
+        said = {**channel, **channel["DataSource"].get("S3DataSource", {})}
+        try:
+            check_channel(channel["ChannelName"], {**said, "TrainingInputMode": channel.get("InputMode", default)})
+        except ContractError as error:
+            raise LayoutError(str(error)) from error
 
 
 def _resource_config(resources: Mapping[str, Any], host: str) -> dict[str, Any]:
@@ -58,6 +75,24 @@ def _input_data_config(request: Mapping[str, Any]) -> dict[str, dict[str, str]]:
             **({"ContentType": channel["ContentType"]} if "ContentType" in channel else {}),
         }
     return config
+
+
+def _link_checkpoints(tree: Path, config: Mapping[str, str], store: LocalStore) -> None:
+    """Put the folder of `CheckpointConfig` where the program looks for it.
+
+    As a link it holds what an earlier attempt left there, and keeps whatever is written (contract A6.1).
+    """
+    local = Path(config.get("LocalPath", BASE / "checkpoints"))
+    if local == BASE or not local.is_relative_to(BASE) or local.is_relative_to(BASE / "input"):
+        raise LayoutError(f"CheckpointConfig.LocalPath is {local}; on this machine it should be {BASE}/checkpoints")
+    kept = store.path(config["S3Uri"])
+    kept.mkdir(parents=True, exist_ok=True)
+    link = tree / local.relative_to(BASE)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.exists():
+        raise LayoutError(f"CheckpointConfig.LocalPath is {local}, which holds something else; leave it out")
+    link.symlink_to(kept.resolve())
+    write_json(tree / "input" / "config" / "checkpointconfig.json", {**config, "LocalPath": str(local)})
 
 
 def _link_channel(folder: Path, channel: Mapping[str, Any], store: LocalStore) -> None:

@@ -1,0 +1,108 @@
+"""Contract A5.1, A5.2, A5.4, D2.1: scripts as people already have them, unmodified, through the real `train`."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.contract.box import Box
+
+SCRIPTS = Path(__file__).with_name("scripts")
+
+
+@pytest.fixture
+def submit(box: Box, colour_images: Path, resnet18_weights: Path):
+    """Prepare a job that runs one of the scripts on the colour images, without a network."""
+
+    def make(name: str, **hyperparameters: str) -> Box:
+        box.submit((SCRIPTS / name).read_text(), name=name, **hyperparameters)
+        box.config("inputdataconfig.json", {"training": {}, "pretrained": {}})
+        box.link(training=colour_images, pretrained=resnet18_weights)
+        box.variables |= {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}  # nobody listens
+        return box
+
+    return make
+
+
+def model(box: Box) -> dict[str, torch.Tensor]:
+    return torch.load(box.tree / "model" / "model.pth", weights_only=True)
+
+
+def test_a_tuning_script_runs_with_the_channels_weights_a5_1_a5_2_a5_4(submit, resnet18_weights):
+    box = submit("hpo.py", **{"batch-size": "8", "lr": "0.01"})
+    assert box.train() == 0, box.log
+    assert "Test set: Average loss:" in box.log
+    first = torch.load(resnet18_weights, weights_only=True)["conv1.weight"]
+    assert torch.equal(model(box)["conv1.weight"], first)
+
+
+@pytest.mark.parametrize("singleton", ["false", "true"])
+def test_a_script_with_a_debugger_hook_runs_without_a_debugger_a6_7_b12_d2_1(submit, singleton):
+    box = submit("train_model.py", **{"batch-size": "8", "epochs": "1", "singleton": singleton})
+    temporary = box.tree / "temporary"
+    temporary.mkdir()
+    if box.runner.host == "localhost":
+        box.variables["TMPDIR"] = str(temporary)
+    assert box.train() == 0, box.log
+    assert json.loads((box.tree / "output" / "data" / "result.json").read_text())["steps"] > 0
+    assert model(box)["fc.weight"].shape == (3, 512)
+    assert not (box.tree / "output" / "tensors").exists()  # nobody asked for any
+    assert [path for path in temporary.iterdir() if not path.name.startswith("torchinductor")] == []  # a6.7, b12
+
+
+def test_a_script_with_a_debugger_hook_saves_what_its_configuration_names_d2_1_d2_2(submit):
+    box = submit("train_model.py", **{"batch-size": "8", "epochs": "1"})
+    collections = [{"CollectionName": "losses", "CollectionParameters": {"save_interval": "1"}}]
+    config = {"LocalPath": "/opt/ml/output/tensors", "CollectionConfigurations": collections}
+    box.config("debughookconfig.json", config)
+    assert box.train() == 0, box.log
+    saved = [path.name for path in (box.tree / "output" / "tensors" / "events").rglob("*.tfevents")]
+    assert len(saved) >= 3
+
+
+def test_the_program_named_by_a_variable_wins_a5_1(box):
+    box.submit("print('the hyperparameter')", name="one.py")
+    (box.tree / "input" / "data" / "code" / "two.py").write_text("print('the variable')")
+    box.variables["SAGEMAKER_PROGRAM"] = "two.py"
+    assert box.train() == 0
+    assert "\nthe variable" in box.log
+    assert "\nthe hyperparameter" not in box.log
+
+
+def test_a_script_may_come_as_a_tar_file_a5_2(box, tmp_path):
+    box.submit("print('from', __file__.rsplit('/', 1)[-1])", name="packed.py")
+    source = box.tree / "input" / "data" / "code"
+    archive = shutil.make_archive(str(tmp_path / "sourcedir"), "gztar", source)
+    shutil.rmtree(source)
+    source.mkdir()
+    shutil.copy(archive, source / "sourcedir.tar.gz")
+    config = box.tree / "input" / "config" / "hyperparameters.json"
+    given = json.loads(config.read_text())
+    box.config(
+        "hyperparameters.json",
+        {**given, "sagemaker_submit_directory": f"{given['sagemaker_submit_directory']}/sourcedir.tar.gz"},
+    )
+    assert box.train() == 0
+    assert "from packed.py" in box.log
+
+
+@pytest.mark.process_only
+@pytest.mark.parametrize("file", ["requirements.txt", "setup.py"])
+def test_packages_are_not_installed_into_the_users_own_environment_a5_4(box, file):
+    box.submit("print('never')")
+    (box.tree / "input" / "data" / "code" / file).write_text("")
+    assert box.train() == 1
+    assert box.failure.startswith(f"the script brings {file}, which would be installed into the environment of this")
+    assert "never" not in box.log
+
+
+def test_a_container_installs_what_a_script_requires_a5_4(box):
+    if box.runner.host == "localhost":
+        box.variables["KENNEL_IN_CONTAINER"] = "1"  # as the image says; an empty list installs nothing
+    box.submit("print('ran')")
+    (box.tree / "input" / "data" / "code" / "requirements.txt").write_text("# nothing\n")
+    assert box.train() == 0, box.log
+    assert "Installing dependencies from requirements.txt" in box.log
+    assert "\nran" in box.log

@@ -1,0 +1,44 @@
+import json
+
+import pytest
+
+from kennel.container.environment import TrainingEnvironment
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    monkeypatch.delenv("TRAINING_JOB_NAME", raising=False)
+    (tmp_path / "input" / "config").mkdir(parents=True)
+    return tmp_path
+
+
+def name_checkpoints(tree, text):
+    (tree / "input" / "config" / "checkpointconfig.json").write_text(text)
+    return TrainingEnvironment.read().checkpoint_dir
+
+
+def test_there_are_no_checkpoints_unless_somebody_keeps_them(tree):
+    assert TrainingEnvironment.read().checkpoint_dir is None
+    (tree / "checkpoints").mkdir()
+    assert TrainingEnvironment.read().checkpoint_dir == tree / "checkpoints"
+
+
+@pytest.mark.parametrize(("named", "found"), [("/opt/ml/checkpoints", "checkpoints"), ("/opt/ml/a/b", "a/b")])
+def test_the_folder_for_checkpoints_may_be_named_a6_1(tree, named, found):
+    assert name_checkpoints(tree, json.dumps({"S3Uri": "s3://b/k", "LocalPath": named})) == tree / found
+
+
+def test_the_folder_for_checkpoints_may_be_outside_the_tree(tree):
+    assert str(name_checkpoints(tree, '{"LocalPath": "/mnt/kept"}')) == "/mnt/kept"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"LocalPath": null}', '{"LocalPath": 3}'])
+def test_a_file_that_says_nothing_of_checkpoints_is_passed_over_a2_4(tree, text):
+    assert name_checkpoints(tree, text) is None
+
+
+def test_the_job_knows_its_name(tree, monkeypatch):
+    assert TrainingEnvironment.read().job_name == ""
+    monkeypatch.setenv("TRAINING_JOB_NAME", "dogs-17")
+    assert TrainingEnvironment.read().job_name == "dogs-17"
