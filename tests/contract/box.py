@@ -3,12 +3,14 @@
 import json
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import urllib3
 
@@ -113,6 +115,15 @@ class Box:
             if self.program.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"never saw {text!r} in the log:\n{self.log}")
             time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End everything at once, as when the machine is taken away."""
+        assert self.program is not None
+        if isinstance(self.program, subprocess.Popen):  # a container takes all of its processes with it
+            for process in psutil.Process(self.program.pid).children(recursive=True):
+                process.kill()
+        self.program.kill()
+        self.wait(30)
 
     def stop(self, limit: float) -> int:
         """Send SIGTERM, as SageMaker stops a job, and return the exit code."""

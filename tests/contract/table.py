@@ -23,19 +23,16 @@ ROWS = [
 ]
 # what no test here shows, and why
 NOT_HERE = {
-    "A2.10": "there are no checkpoints yet; an interrupted job begins anew",
     "A2.11": "there are no tensors, TensorBoard files or profiles yet",
     "A2.12": "scratch space is the machine's; ours is `/tmp` unless `KENNEL_CACHE` is set",
     "A5.10": "the toolkit's own live synchronization with S3",
     "A5.11": "met by the lock: `pip check` in the image",
     "A5.12": "every test reads what the programs wrote, as it was written",
-    "A6.2": "there are no checkpoints yet",
     "A6.5": "there are no TensorBoard files yet",
     "A6.10": "no container work",
     "A7.2": "a matter of channel names in the SDK's own script",
     "A7.2b": "the SDK's driver script is not played here",
     "A7.3": "the SDK's own faults",
-    "B13": "there are no checkpoints yet, so no trial can resume another's",
     "C1.13": "there is no `/metrics` yet",
     "C1.14": "no container work",
     "C2.2": "TorchServe's variables mean nothing here",

@@ -86,7 +86,16 @@ def assert_equal_lines(one: list[dict[str, float]], other: list[dict[str, float]
 
 
 def test_two_processes_give_the_figures_of_one_and_leave_nothing_a5_8_a6_7_b6_b12(box, colour_images, resnet18_weights):
-    hyperparameters = {**SMALL_JOB, "epochs": "2", "dropout": "0"}  # each process has random numbers of its own
+    hyperparameters = {
+        **SMALL_JOB,
+        "epochs": "2",
+        "unfreeze": "all",
+        "fine_tune_epochs": "2",
+        "augment": "randaugment",
+        "precision": "float32",
+        "class_weights": "balanced",
+        "dropout": "0",  # each process has random numbers of its own
+    }
     channels = {"training": colour_images, "pretrained": resnet18_weights}
     temporary = box.folder / "temporary"
     temporary.mkdir()
@@ -102,6 +111,23 @@ def test_two_processes_give_the_figures_of_one_and_leave_nothing_a5_8_a6_7_b6_b1
     assert all(torch.allclose(mine, both[1][name], atol=1e-4) for name, mine in both[0].items())
     assert box.failure == ""
     assert list(temporary.iterdir()) == []  # a6.7, b12
+
+
+def test_two_processes_that_are_killed_go_on_where_they_were_a6_2(job):
+    job.config("hyperparameters.json", {**SCRATCH, **TWO, "epochs": "16", "checkpoint_seconds": "0"})
+    (job.tree / "checkpoints").mkdir()
+    job.start("train")
+    job.wait_for("epoch=6 ")
+    both = ranks(job)
+    both[0].kill()
+    assert job.wait(ENDING) == 1
+    assert job.train() == 0, job.log
+    assert "resume checkpoint=" in job.log
+    ended = metric_lines(job)[-1]
+    for file in (job.tree / "checkpoints").iterdir():
+        file.unlink()
+    assert job.train() == 0
+    assert metric_lines(job)[-1] == ended
 
 
 def test_a_reason_that_a_process_gives_is_the_jobs_a1_5(job, tmp_path):

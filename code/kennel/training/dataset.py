@@ -99,7 +99,7 @@ class DataSet:
     def _decode(self, hp: Hyperparameters) -> _Loaded:
         records, held_out = self._records(hp.seed)
         preprocessing = Preprocessing.for_size(hp.image_size)
-        threads = hp.num_workers or available_cores()
+        threads = hp.num_workers or max(1, available_cores() // self._processes.local_count)
         splits = {}
         for split, files in records.items():
             report = reporter("decode", split, len(files), self._stop)
