@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from kennel.errors import SearchError, Stopped, TrainingError
@@ -51,7 +52,7 @@ class OneJobSearch:
 
     def __init__(self, job: Job, static: Mapping[str, str], config: Mapping[str, Any], stop: StopSignal) -> None:
         """Prepare the search over `config`, with `static` hyperparameters that all trials share."""
-        self._trainer = Trainer(job, stop)
+        self._trainer = Trainer(replace(job, checkpoint_dir=None), stop)  # an interrupted search begins anew
         self._static = static
         self._config = config
         self._stop = stop
