@@ -293,3 +293,26 @@ def test_a_stop_while_the_head_trains_keeps_the_best_epoch(train, tmp_path):
     assert lines[-2].startswith("stopped on request")
     assert re.fullmatch(r"best_epoch=\d+; valid_loss=[\d.]+; valid_accuracy=[\d.]+;", lines[-1])
     assert load_manifest(tmp_path / "job" / "model").metrics["valid_accuracy"] > 0
+
+
+def test_memory_stays_flat_over_thirty_epochs(train):
+    import gc
+
+    import psutil
+
+    resident = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith("epoch="):
+                gc.collect()
+                resident.append(psutil.Process().memory_info().rss / 2**20)
+
+    listener = Listener()
+    logging.getLogger("kennel").addHandler(listener)
+    try:
+        train(backbone="shufflenet_v2_x0_5", weights="none", epochs="30", augment="trivialaugment", ema_decay="0.9")
+    finally:
+        logging.getLogger("kennel").removeHandler(listener)
+    assert len(resident) == 30
+    assert max(resident[10:]) - resident[9] < 20  # megabytes; the network has 3, an epoch's images 0.1
