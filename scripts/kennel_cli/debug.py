@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -43,8 +43,9 @@ def debug(
     try:
         judgement = _judge(folder, rule or [], other or [])
     except KennelError as error:
-        Console(stderr=True).print(f"kennel: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(ERROR) from None
+        _leave(str(error))
+    except OSError as error:
+        _leave(f"{error.filename or folder}: {error.strerror or error}")
     if as_json:
         print(json.dumps(_json(judgement), indent=2))
     else:
@@ -54,6 +55,11 @@ def debug(
         raise typer.Exit(ERROR)
     if "IssuesFound" in statuses:
         raise typer.Exit(ISSUES)
+
+
+def _leave(message: str) -> NoReturn:
+    Console(stderr=True).print(f"kennel: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(ERROR)
 
 
 def _judge(folder: Path, asked: list[str], others: list[Path]) -> "Judgement":

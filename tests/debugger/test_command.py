@@ -75,6 +75,15 @@ def test_a_folder_without_a_trial_is_an_error_of_one_line(kennel, tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+def test_a_folder_that_may_not_be_read_is_an_error_of_one_line(kennel, tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("kennel.debugger.trial.read_trial", refuse)
+    result = kennel(tmp_path)
+    assert (result.exit_code, result.stderr) == (2, f"kennel: {tmp_path}: Permission denied\n")
+
+
 def test_the_light_client_says_what_to_install(kennel, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "kennel.debugger.judge", None)
     result = kennel(tmp_path)

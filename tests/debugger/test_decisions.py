@@ -100,6 +100,13 @@ def test_a_model_that_has_learned_nothing_yet_neglects_no_class():
     assert finding.message == "100 % of class 2 are mispredicted, of the others 0 %"
 
 
+def test_labels_that_a_loss_passes_over_are_not_counted():
+    labels = np.repeat([0, 1, -100], 300)
+    both = stored("labels", [labels]), stored("predictions", [np.where(labels < 0, 1, labels)])
+    assert not found("class_imbalance", *both)
+    assert not found("confusion", *both)
+
+
 def test_labels_of_pytorchs_losses_are_pointed_at():
     with pytest.raises(NothingToJudge, match=r"labels_regex=\.\*oss_input_1"):
         found("class_imbalance", stored("CrossEntropyLoss_input_1", [np.zeros(10)]))
@@ -122,12 +129,20 @@ def test_weights_may_be_compared_over_several_steps_and_by_other_norms():
     assert [finding.step for finding in found("weight_update_ratio:large_threshold=2,num_steps=2", doubling)] == [2, 3]
 
 
-def test_weights_of_wide_layers_may_vary_less():
+def test_weights_may_vary_by_layer_and_must_not_be_alike_within_one():
     numbers = np.random.default_rng(0)
     layers = [stored(f"{fan}.weight", [numbers.normal(0, fan**-0.5, (64, fan))]) for fan in (9, 512)]
     norm = stored("norm.weight", [np.ones(64)])
     assert not found("poor_weight_initialization", *layers, norm)
     assert found("poor_weight_initialization:verbatim=True", *layers)
+    (finding,) = found("poor_weight_initialization", *layers, norm, stored("zero.weight", [np.zeros((64, 64))]))
+    assert finding.message == "all weights of zero.weight are alike; so it is for 1 of 3 layers"
+
+
+def test_a_bias_before_a_batch_norm_has_no_gradient_and_is_no_issue():
+    gradients = stored("gradient/a.weight", [np.ones(4)]), stored("gradient/a.bias", [np.full(4, 1e-9)])
+    assert not found("vanishing_gradient", *gradients)
+    assert found("vanishing_gradient:biases=True", *gradients)
 
 
 def test_a_node_of_a_convolution_is_a_channel():

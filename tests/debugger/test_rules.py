@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
+import json
 
 import pytest
 
 from kennel.debugger.judge import judge
-from kennel.debugger.measures import FanScaledVariance, InactiveNodes, Summary, UpdateRatio, summarize
+from kennel.debugger.measures import InactiveNodes, LayerVariance, Summary, UpdateRatio, summarize
 from kennel.debugger.rules import RULES, parse_rule
 from kennel.debugger.series import RecordedSeries
 from kennel.debugger.trial import read_trial
@@ -54,7 +55,7 @@ def test_a_rule_fires_on_a_training_made_wrong_and_is_silent_on_a_healthy_one_d3
     found = findings(rule, read(trials(wrong)))
     assert found, f"{rule} said nothing of {wrong}"
     assert any(says in finding.message for finding in found), [finding.message for finding in found]
-    assert all(finding.advice and finding.evidence for finding in found)
+    assert all(finding.advice and json.dumps(dict(finding.evidence)) for finding in found)
     assert not findings(rule, read(trials(healthy)))
 
 
@@ -88,8 +89,15 @@ def test_rules_that_lack_their_tensors_are_left_out_and_say_which(trials):
     assert "no tanh or sigmoid inputs were saved" in judgement.left_out["saturated_activation"]
     assert judgement.left_out["all_zero"] == "it wants collection_names or tensor_regex"
     assert judgement.left_out["check_input_images"].endswith("give regex=Sequential_input_0")
-    unseen = judge([RULES["overfit"]()], read(trials("healthy, without evaluations")), asked_for=False)
-    assert "no losses of mode EVAL were saved" in unseen.left_out["overfit"]
+
+
+def test_a_training_that_never_told_its_modes_is_judged_as_far_as_that_goes(trials):
+    rules = [rule() for rule in RULES.values()]
+    judgement = judge(rules, read(trials("healthy, without modes")), asked_for=False)
+    assert "no losses of mode TRAIN were saved" in judgement.left_out["overfit"]
+    assert {result.status for result in judgement.results} == {"NoIssuesFound"}
+    judged = {result.rule for result in judgement.results}
+    assert {"weight_update_ratio", "loss_not_decreasing", "class_imbalance", "confusion"} <= judged
 
 
 def test_reductions_are_enough_for_the_rules_whose_numbers_were_saved(trials):
@@ -100,7 +108,7 @@ def test_reductions_are_enough_for_the_rules_whose_numbers_were_saved(trials):
     assert "nor its variance was saved" in judgement.left_out["poor_weight_initialization"]
 
 
-MEASURES = InactiveNodes(0.0, float("inf"), 1.0), InactiveNodes(-23.0, 16.99999, 1.0), FanScaledVariance()
+MEASURES = InactiveNodes(0.0, float("inf"), 1.0), InactiveNodes(-23.0, 16.99999, 1.0), LayerVariance()
 
 
 def recorded(series):

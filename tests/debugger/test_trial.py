@@ -22,9 +22,9 @@ def copy(trials, tmp_path):
 def test_a_trial_has_series_by_mode_with_both_counts_of_steps_d2_2(trials):
     measured = read_trial(trials("healthy"))
     (losses,) = measured.select(collections=["losses"], mode=Mode.EVAL)
-    assert dict(losses.global_steps) == {step: 10 * (step // 3 + 1) + step for step in range(18)}
+    assert dict(losses.global_steps) == {step: 10 * (step // 2 + 1) + step for step in range(12)}
     assert measured.ended
-    assert len(measured.moments) == 78
+    assert len(measured.moments) == 72
     (weights,) = measured.select(regex="^Sequential_head.weight$", mode=Mode.TRAIN)
     assert weights.tensor(0).shape == (3, 32)
     assert weights.number(0, "count") == 96
@@ -50,7 +50,7 @@ def test_a_training_without_an_end_marker_is_read_as_far_as_it_is_d2_2(copy):
     (copy / "training_job_end.ts").unlink()
     measured = read_trial(copy)
     assert not measured.ended
-    assert len(measured.moments) == 78
+    assert len(measured.moments) == 72
     assert measured.series[0].number(0, "count")
 
 
@@ -58,10 +58,10 @@ def test_a_training_without_an_end_marker_is_read_as_far_as_it_is_d2_2(copy):
 def test_a_step_that_was_announced_and_never_saved_is_left_out(copy, ended):
     if not ended:
         (copy / "training_job_end.ts").unlink()
-    shutil.rmtree(copy / "events" / f"{77:012}")
+    shutil.rmtree(copy / "events" / f"{71:012}")
     measured = read_trial(copy)
     (losses,) = measured.select(collections=["losses"], mode=Mode.EVAL)
-    assert max(losses.global_steps) == 16
+    assert max(losses.global_steps) == 10
 
 
 def test_a_trial_whose_other_workers_are_missing_is_refused(copy):
@@ -69,6 +69,16 @@ def test_a_trial_whose_other_workers_are_missing_is_refused(copy):
     file.write_text(file.read_text().replace('"num_workers": 1', '"num_workers": 4'))
     with pytest.raises(TrialError, match="holds tensors of 1 of 4 workers"):
         read_trial(copy)
+
+
+def test_of_several_workers_the_first_ones_tensors_are_taken_d2_2(copy):
+    for file in list(copy.glob("*/*/*worker_0*.json")):
+        text = file.read_text().replace('"num_workers": 1', '"num_workers": 2')
+        file.write_text(text)
+        file.with_name(file.name.replace("worker_0", "worker_1")).write_text(text)
+    measured = read_trial(copy)
+    assert len(measured.moments) == 72
+    assert measured.series[0].number(0, "count")
 
 
 def test_a_damaged_trial_is_refused_with_the_reason(copy):

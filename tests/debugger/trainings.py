@@ -35,6 +35,7 @@ class Recipe:
     shares: tuple[float, ...] = (1, 1, 1)  # of the classes
     depth: int = 1  # hidden layers beside the first
     evaluated: bool = True
+    modes: bool = True  # whether the hook is told them
     reductions: bool = False  # saves those instead of whole tensors
     clock: Callable[[int], float] | None = None  # seconds that pass before a step
     frozen: bool = False  # the first layer
@@ -82,7 +83,7 @@ def train(recipe: Recipe, folder: Path) -> Path:
             out_dir=str(folder),
             save_config=smd.SaveConfig(save_interval=1),
             include_collections=["losses", "weights", "biases", "gradients"],
-            include_regex=[".*_input_0", ".*_output_0"],
+            include_regex=[".*(relu|tanh|sigmoid)_(in|out)put_0", "Sequential_input_0"],
             reduction_config=smd.ReductionConfig(reductions=["mean", "min"], abs_reductions=["mean"])
             if recipe.reductions
             else None,
@@ -95,7 +96,8 @@ def train(recipe: Recipe, folder: Path) -> Path:
             if recipe.clock:
                 patch.setattr(event_file_writer, "time", type("Clock", (), {"time": staticmethod(lambda: clock + now)}))
             for _ in range(recipe.epochs):
-                hook.set_mode(smd.modes.TRAIN)
+                if recipe.modes:
+                    hook.set_mode(smd.modes.TRAIN)
                 for _ in range(recipe.steps):
                     now += recipe.clock(done) if recipe.clock else 0.0
                     done += 1
@@ -110,7 +112,7 @@ def train(recipe: Recipe, folder: Path) -> Path:
                 if recipe.evaluated:
                     hook.set_mode(smd.modes.EVAL)
                     with torch.no_grad():
-                        for _ in range(3):
+                        for _ in range(2):
                             values, labels = draw(8 * BATCH)
                             scores = net(values)
                             keep(hook, scores, labels)
@@ -139,7 +141,7 @@ TRAININGS = {
     "healthy": Recipe(),
     "healthy with tanh": Recipe(nn.Tanh, "tanh"),
     "healthy with a frozen layer": Recipe(frozen=True, epochs=2),
-    "healthy, without evaluations": Recipe(evaluated=False, epochs=2),
+    "healthy, without modes": Recipe(evaluated=False, modes=False),
     "healthy, only reductions": Recipe(reductions=True, epochs=2),
     "healthy, another seed": Recipe(seed=1),
     "learning rate of 1e3": Recipe(learning_rate=1e3, epochs=2),

@@ -111,15 +111,13 @@ class InactiveNodes:
 
 
 @dataclass(frozen=True)
-class FanScaledVariance:
-    """Variance of a layer's weights times the inputs of a node: alike in all layers if well initialized (He, 2015)."""
+class LayerVariance:
+    """Variance of a layer's weights."""
 
     @_overflowing
     def __call__(self, tensor: Array) -> float | None:
-        """Return the product, or None for what is not the weights of a layer: a scale of batch norm, a bias."""
-        if tensor.ndim < 2:
-            return None
-        return float(tensor.astype(np.float64).var() * (tensor.size // tensor.shape[0]))
+        """Return the variance, or None for what no layer multiplies with: a scale of batch norm, a bias."""
+        return None if tensor.ndim < 2 else float(tensor.astype(np.float64).var())
 
 
 @dataclass(frozen=True)

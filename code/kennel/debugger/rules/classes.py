@@ -54,8 +54,9 @@ def _batches(measured: Measurements, labels: str, predictions: str, mode: Mode, 
             else:
                 answer = np.rint(scores).ravel().astype(np.int64)
         classes = max(classes, int(truth.max(initial=-1)) + 1, int(answer.max(initial=-1)) + 1)
-        if len(answer) != len(truth):
-            answer = answer[:0]
+        answer = answer if len(answer) == len(truth) else answer[:0]
+        known = truth >= 0  # PyTorch's losses pass over labels of -100
+        truth, answer = truth[known], answer[known] if len(answer) else answer
         batches.append(_Batch(step, series.global_steps[step], truth, answer, classes))
     return batches
 

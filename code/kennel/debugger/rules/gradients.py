@@ -4,25 +4,34 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kennel.debugger.rules.rule import Finding, findings_by_step, names, parameter
+from kennel.debugger.rules.rule import INFINITY, Finding, findings_by_step, names, parameter
 from kennel.debugger.series import Measurements, Series
 from kennel.errors import NothingToJudge
 
 
 @dataclass(frozen=True)
 class VanishingGradient:
-    """mean(abs(gradient)) < threshold, per gradient tensor (contract D3)."""
+    """mean(abs(gradient)) < threshold, per gradient tensor (contract D3).
+
+    Biases are left out unless `biases` is set: a batch norm after them subtracts whatever they add, so that their
+    gradient is zero in a healthy network, 17 times in MobileNetV2.
+    """
 
     name: ClassVar[str] = "vanishing_gradient"
     fires: ClassVar[str] = "the mean of a gradient's absolute values is below `threshold`"
     advice: ClassVar[str] = (
         "train fewer blocks (unfreeze), take another activation than sigmoid or tanh, or weights that are not zero"
     )
-    threshold: float = parameter(1e-7, "smallest mean of absolute values that is no issue", low=0.0, high=float("inf"))
+    threshold: float = parameter(1e-7, "smallest mean of absolute values that is no issue", low=0.0, high=INFINITY)
+    biases: bool = parameter(False, "judge gradients of biases too, as AWS does (not AWS's)")
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps with a vanished gradient. Raises NothingToJudge without gradients."""
-        gradients = measured.select(collections=("gradients",))
+        gradients = [
+            series
+            for series in measured.select(collections=("gradients",))
+            if self.biases or not series.name.endswith("bias")
+        ]
         if not gradients:
             raise NothingToJudge("no gradients were saved")
         yield from findings_by_step(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
 
-from kennel.debugger.measures import FanScaledVariance
+from kennel.debugger.measures import LayerVariance
 from kennel.debugger.rules.losses import mean_points
 from kennel.debugger.rules.rule import INFINITY, Curve, Finding, parameter
 from kennel.debugger.series import Measurements, Series
@@ -20,8 +20,9 @@ class PoorWeightInitialization:
     Three conditions, of which one is enough. Where AWS's formula would fire on any healthy network, ours is the
     default, and `verbatim` takes theirs:
 
-    - the largest variance of a layer over the smallest is above `threshold`: of activation inputs where they were
-      saved; else of weights, times the inputs of a node (He, 2015), since weights of wide layers should vary less;
+    - the largest variance of a layer's activation inputs over the smallest is above `threshold`. Where no inputs were
+      saved, only weights of a layer that are all alike are an issue, as its nodes stay alike then (verbatim: the same
+      ratio of weights; it is 20 to 30,000 in torchvision's own networks, whose batch norms make up for it);
     - the 95th less the 5th percentile of a weight's gradient is below `distribution_range`: as a share of the layer
       where it is widest, since a gradient's own size depends on the loss and the batch. Biases are left out;
     - none of the last `patience` losses is below the mean of those before (verbatim: below the least of them).
@@ -54,7 +55,7 @@ class PoorWeightInitialization:
         matrices = [series for series in gradients if not series.name.endswith("bias")]
         yield from sorted(
             [
-                *(self._variances(layers, "inputs") if layers else self._variances(weights, "weights")),
+                *(self._variances(layers, "inputs") if layers else self._weights(weights)),
                 *self._ranges(matrices),
                 *self._stuck_losses(losses),
             ],
@@ -69,8 +70,8 @@ class PoorWeightInitialization:
                 number: float | None
                 if what == "ranges":
                     number = one.number(step, "p95") - one.number(step, "p5")
-                elif what == "weights" and not self.verbatim:
-                    number = one.measure(step, FanScaledVariance())
+                elif what == "weights":
+                    number = one.measure(step, LayerVariance())
                 else:
                     number = one.number(step, "variance")
                 if number is not None and math.isfinite(number):  # of others exploding_tensor tells
@@ -89,6 +90,16 @@ class PoorWeightInitialization:
                 if found[step][high] == 0:
                     text = f"{what} of all layers have no variance"
                 yield Finding(self.name, step, text, evidence, self.advice, (curve,))
+
+    def _weights(self, weights: list[Series]) -> Iterator[Finding]:
+        if self.verbatim:
+            yield from self._variances(weights, "weights")
+            return
+        for step, numbers in self._numbers(weights, "weights").items():
+            alike = [name for name, variance in numbers.items() if variance == 0]
+            if alike:
+                text = f"all weights of {alike[0]} are alike; so it is for {len(alike)} of {len(numbers)} layers"
+                yield Finding(self.name, step, text, {"alike": alike, "of": len(numbers)}, self.advice)
 
     def _ranges(self, gradients: list[Series]) -> Iterator[Finding]:
         found = self._numbers(gradients, "ranges")
