@@ -23,7 +23,7 @@ _COLOURS = {"NoIssuesFound": "green", "IssuesFound": "yellow", "Error": "red", "
 def debug(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="DIR", help="folder that smdebug wrote, such as output/tensors of a job (local)"),
+        typer.Argument(metavar="DIR", help="folder that smdebug wrote, with collections/, index/ and events/ in it"),
     ],
     rule: Annotated[
         list[str] | None,

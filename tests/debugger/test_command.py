@@ -1,6 +1,7 @@
 """The command `kennel debug`."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -46,6 +47,14 @@ def test_json_holds_every_finding_and_each_curve_once(kennel, trials):
     assert ratio["findings"][0]["evidence"]["value"] > 10
     assert len(ratio["curves"]) <= 3
     assert report["left_out"]["all_zero"]
+
+
+def test_a_training_that_still_runs_is_in_progress(kennel, trials, tmp_path):
+    running = shutil.copytree(trials("healthy"), tmp_path / "running")
+    (running / "training_job_end.ts").unlink()
+    result = kennel(running, "--rule", "overfit")
+    assert result.exit_code == 0, result.output
+    assert "InProgress" in result.output
 
 
 def test_two_trainings_are_compared(kennel, trials):

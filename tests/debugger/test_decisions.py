@@ -42,6 +42,12 @@ def test_overfit_wants_patience_evaluations_in_a_row():
     assert [finding.step for finding in found("overfit:start_step=4", losses)] == [7]
 
 
+def test_an_evaluation_is_set_against_the_last_training_loss_where_those_are_rare():
+    train, valid = loss([1.0, 0.5], Mode.TRAIN, [0, 10]), loss([1.5, 2.5, 0.5], Mode.EVAL, [5, 8, 11])
+    found_at = [(f.step, f.evidence["train_loss"], f.evidence["valid_loss"]) for f in found("overfit", train, valid)]
+    assert found_at == [(0, 1.0, 1.5), (0, 1.0, 2.5)]
+
+
 def test_overtraining_takes_one_loss_that_stands_still_for_enough():
     falling = [1 - 0.05 * epoch for epoch in range(12)]
     still = [0.5] * 12

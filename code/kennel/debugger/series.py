@@ -1,6 +1,7 @@
 """What rules look at: for each tensor and mode a series of measurements, from a trial on disk or taken in process."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -103,6 +104,7 @@ class StoredSeries:
         """`load` and `reductions` take a step of the mode; `load` answers None where only reductions were saved."""
         self.name, self.mode, self.global_steps = name, mode, global_steps
         self._load, self._reductions = load, reductions
+        self._steps = sorted(global_steps)
         self._summaries: dict[int, Summary] = {}
         self._last: tuple[int, Array] | None = None  # the next question is mostly about the same step, or the next
 
@@ -120,10 +122,10 @@ class StoredSeries:
     def compare(self, step: int, comparison: Comparison) -> float | None:
         """Return a number of the tensor now and earlier, None if there is no earlier. Raises as `measure` does."""
         back = comparison.num_steps or 1
-        earlier = max((other for other in self.global_steps if other <= step - back), default=None)
-        if earlier is None:
+        index = bisect_right(self._steps, step - back)
+        if not index:
             return None
-        return comparison.compare(self.tensor(earlier), self.tensor(step))
+        return comparison.compare(self.tensor(self._steps[index - 1]), self.tensor(step))
 
     def tensor(self, step: int) -> Array:
         """Return the whole tensor. Raises NothingToJudge when only reductions were saved."""

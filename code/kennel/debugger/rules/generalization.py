@@ -1,6 +1,7 @@
 """Rules that set the loss on training data against the loss on data that the training does not see."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -34,16 +35,16 @@ def _losses(measured: Measurements, regex: str | None, mode: Mode) -> list[Point
 def evaluations(measured: Measurements, regex: str | None = None) -> list[Evaluation]:
     """Return the evaluations after the first training step. Raises NothingToJudge without losses of both modes."""
     train, valid = _losses(measured, regex, Mode.TRAIN), _losses(measured, regex, Mode.EVAL)
+    saved = [point.at for point in train]
     found: list[Evaluation] = []
     since = -1
     for one in passes(valid):
         until = one[0].at
-        trained = [point for point in train if since < point.at < until]
-        before = [point for point in train if point.at < until]
-        if before:
-            recent = trained or before[-1:]  # where training losses are saved less often than evaluations happen
-            mean = fmean(point.value for point in recent)
-            found.append(Evaluation(before[-1].step, mean, fmean(point.value for point in one)))
+        end = bisect_left(saved, until)
+        if end:
+            start = min(bisect_right(saved, since), end - 1)  # training losses may be rarer than evaluations
+            mean = fmean(point.value for point in train[start:end])
+            found.append(Evaluation(train[end - 1].step, mean, fmean(point.value for point in one)))
         since = one[-1].at
     return found
 

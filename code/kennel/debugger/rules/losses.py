@@ -1,6 +1,7 @@
 """What several rules want of losses, and the rule for one that does not fall."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
@@ -102,23 +103,27 @@ class LossNotDecreasing:
             points = [Point(p[-1].step, p[-1].at, fmean(point.value for point in p)) for p in passes(points)]
         curve = Curve(f"{name} ({mode})", "loss", tuple((point.step, point.value) for point in points))
         compared: list[tuple[Point, Point, str, Curve]] = []
+        steps = [point.step for point in points]
         last: int | None = None
         for point in points:
             if last is not None and point.step - last < self.num_steps:
                 continue
-            earlier = max(
-                (p for p in points if p.step <= point.step - self.num_steps), key=lambda p: p.step, default=None
-            )
             last = point.step
-            if earlier:
-                compared.append((self._smoothed(points, point), self._smoothed(points, earlier), name, curve))
+            earlier = bisect_right(steps, point.step - self.num_steps) - 1
+            if earlier >= 0:
+                now = bisect_right(steps, point.step) - 1
+                compared.append(
+                    (self._smoothed(points, steps, now), self._smoothed(points, steps, earlier), name, curve)
+                )
         return compared
 
-    def _smoothed(self, points: list[Point], point: Point) -> Point:
+    def _smoothed(self, points: list[Point], steps: list[int], index: int) -> Point:
+        """Return a loss, or the mean of those within `num_steps` up to it."""
+        point = points[index]
         if not self.smooth:
             return point
-        near = [p.value for p in points if point.step - self.num_steps < p.step <= point.step]
-        return Point(point.step, point.at, fmean(near))
+        near = points[bisect_right(steps, point.step - self.num_steps) : index + 1]
+        return Point(point.step, point.at, fmean(one.value for one in near))
 
     def _findings(self, compared: list[tuple[Point, Point, str, Curve]]) -> Iterator[Finding]:
         for now, before, name, curve in compared:
