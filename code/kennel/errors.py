@@ -41,5 +41,17 @@ class SearchError(KennelError):
     """A search for hyperparameters cannot be made as it is asked for."""
 
 
+class TrialError(KennelError):
+    """A folder of tensors that a training saved is missing, empty or unreadable."""
+
+
+class RuleError(KennelError):
+    """A debugger rule is unknown, or one of its parameters is."""
+
+
+class NothingToJudge(KennelError):
+    """The tensors that a debugger rule needs were not saved, or are too few; the message says which."""
+
+
 class Stopped(Exception):
     """Training was asked to stop before there was a model to keep."""

@@ -189,7 +189,7 @@ class Hyperparameters:
         5, "passes with unfrozen blocks, after the head was trained for `epochs`", low=1, high=1000
     )
     fine_tune_learning_rate: float = _declare(
-        1e-4, "step size of those passes at its highest, for the head and the last block", low=1e-8, high=10.0
+        3e-5, "step size of those passes at its highest, for the head and the last block", low=1e-8, high=10.0
     )
     layer_decay: float = _declare(
         0.8, "each block's learning rate, as a share of that of the block above it", low=0.01, high=1.0

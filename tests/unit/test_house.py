@@ -19,6 +19,7 @@ ALLOWED = {
     "tuning": {"training"},
     "container": {"training", "serving", "tuning", "report", "model.weights"},
     "report": set(),
+    "debugger": set(),
 }
 LIGHT = {
     "kennel",
@@ -34,8 +35,12 @@ LIGHT = {
     "kennel.tuning.space",
     "kennel.tuning.summary",
 }
-# who may import what is not light: the local tuner, and the summary where Optuna is installed
-HEAVY = {"tuning_keeper.py": {"kennel.tuning.search"}, "watch.py": {"kennel.tuning.importance"}}
+# who may import what is not light: the local tuner, the summary where Optuna is installed, and rules on saved tensors
+HEAVY = {
+    "tuning_keeper.py": {"kennel.tuning.search"},
+    "watch.py": {"kennel.tuning.importance"},
+    "debug.py": {"kennel.debugger.judge", "kennel.debugger.rules", "kennel.debugger.trial"},
+}
 
 
 def imports(file):
