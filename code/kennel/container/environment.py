@@ -20,6 +20,10 @@ MAX_PAYLOAD = parameters.MAX_REQUEST_SIZE  # megabytes (contract C2.1)
 SERVER_TIMEOUT = parameters.MODEL_SERVER_TIMEOUT_ENV  # seconds (contract C2.1)
 BIND_HOST = "KENNEL_BIND_HOST"  # the address that a server listens on; all of them unless set, as a container must
 WEIGHTS_DIR = "KENNEL_WEIGHTS"  # pretrained weights that the image brings, one file a backbone
+INSTANCE_PRICE = "KENNEL_INSTANCE_PRICE"  # dollars an hour, for the report's estimate of what the job has cost
+JOB_NAME = "TRAINING_JOB_NAME"  # set by SageMaker (contract A3.1)
+REGION = "AWS_REGION"  # set by SageMaker, or by Kennel's player of it to LOCAL_REGION
+LOCAL_REGION = "local"
 CACHE_DIR = "KENNEL_CACHE"  # packed images and features; the job's scratch space unless set
 
 

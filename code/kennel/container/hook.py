@@ -14,6 +14,7 @@ from sagemaker_training import entry_point, environment, errors, logging_config
 from sagemaker_training.runner import RunnerType
 
 from kennel.container.environment import TrainingEnvironment
+from kennel.container.job_report import reported
 from kennel.errors import KennelError, Stopped
 from kennel.hyperparameters import SEARCH, parse_hyperparameters
 
@@ -71,10 +72,11 @@ def _run_kennel() -> None:
         cache_dir=given.cache_dir,
         weights_dir=given.weights_dir,
     )
-    if SEARCH in given.hyperparameters:
-        _search(job, values, given.hyperparameters[SEARCH], stop)
-    else:
-        run(job, stop)
+    with reported(job, given.folders):
+        if SEARCH in given.hyperparameters:
+            _search(job, values, given.hyperparameters[SEARCH], stop)
+        else:
+            run(job, stop)
 
 
 def _search(job: "Job", static: Mapping[str, str], search: str, stop: "StopSignal") -> None:
