@@ -1,5 +1,6 @@
 """The command `kennel report`: the page of a training job, made anew of what the job left, or of two side by side."""
 
+import re
 import tarfile
 import tempfile
 import webbrowser
@@ -14,7 +15,7 @@ from kennel.atomic import replacing
 from kennel.errors import ReportError
 from kennel.report.comparison_page import write_comparison
 from kennel.report.job_page import PAGE, write_job_page
-from kennel.report.job_record import read_job
+from kennel.report.job_record import JOB, read_job
 from kennel_cli.places import OfPlace, Place, console, platform_of
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.platform import RUNNING, Platform
@@ -41,7 +42,8 @@ def report(
     page = pages[0]
     if len(found) == 2:
         first, second = (read_job(folder, known) for folder, known in found)
-        page = kennel_home() / "reports" / f"{first.name}--{second.name}.html"
+        names = (re.sub(r"[^\w-]", "-", record.name) for record in (first, second))
+        page = kennel_home() / "reports" / f"{'--'.join(names)}.html"
         write_comparison(first, second, page)
     console.print(f"the report:    {page}", highlight=False, soft_wrap=True)
     if not no_open:
@@ -61,7 +63,7 @@ def _output(sagemaker: LocalSageMaker, job: str) -> Path:
 def _find(platform: Platform, job: str, price: float | None) -> tuple[Path, dict[str, Any]]:
     """Return the folder of a job's output, and what is known of the job beside it. Raises ReportError."""
     known: dict[str, Any] = {} if price is None else {"price": price}
-    if Path(job).is_dir():
+    if (Path(job) / JOB).exists():
         return Path(job).absolute(), known
     described = _describe(platform, job)
     known |= {

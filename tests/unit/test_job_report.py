@@ -131,6 +131,7 @@ def test_the_command_holds_what_differs_from_the_defaults_quoted_for_a_shell(out
     )
     scratch = read_job(output(hyperparameters={"weights": "none"}, sources={}))
     assert train_command(scratch) == "kennel train --data DATA --weights none"
+    assert train_command(read_job(output(sources={}))) == "kennel train --data DATA --weights FILE"
 
 
 def test_learning_curves_mark_the_best_epoch_and_where_fine_tuning_begins(output):

@@ -14,6 +14,7 @@ from kennel.errors import ReportError
 from kennel.hyperparameters import default_values
 from kennel.report.values import number, one_of, text
 
+JOB = "job.json"  # what a job says of itself; a folder that has it is a job's output
 STATUSES = ("Completed", "Stopped", "Failed", "InProgress")
 
 T = TypeVar("T")
@@ -149,7 +150,7 @@ def read_job(folder: Path, known: Mapping[str, Any] = MappingProxyType({})) -> J
     `known` holds members of `job.json` that are known better by now. Raises ReportError when there is no `job.json`, or
     a file is not what a job writes.
     """
-    job = {**_job(folder / "job.json"), **known}
+    job = {**_job(folder / JOB), **known}
     try:
         lines = _read(folder / "training.jsonl", _lines) or []
         data = _read(folder / "data.json", json.loads) or {}

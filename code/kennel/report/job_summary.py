@@ -41,9 +41,15 @@ def summary(job: JobRecord) -> dict[str, Any]:
 
 def train_command(job: JobRecord) -> str:
     """Return the command that trains the same again, with DATA and FILE for folders and files that nobody knows."""
-    words = ["kennel train", "--data", shlex.quote(job.sources.get("training", "DATA"))]
+    words = ["kennel train"]
+    if any(source.startswith("s3://") for source in job.sources.values()):
+        words.append("--on aws")
+    words += ["--data", shlex.quote(job.sources.get("training", "DATA"))]
     weights = job.hyperparameters.get("weights", "pretrained")
-    words += ["--weights", shlex.quote(job.sources.get("pretrained", "FILE") if weights == "pretrained" else weights)]
+    if weights != "pretrained":
+        words += ["--weights", shlex.quote(weights)]
+    elif "pretrained" in job.sources or not job.sources:  # else they were in the image
+        words += ["--weights", shlex.quote(job.sources.get("pretrained", "FILE"))]
     for name, value in job.changed.items():
         if name != "weights" and name in DECLARATIONS:
             words += [f"--{name.replace('_', '-')}", shlex.quote(value)]
