@@ -49,11 +49,11 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def screenshot(self, file: Path, clip: tuple[float, float, float, float] | None = None) -> None:
-        """Write what is seen, or the rectangle (x, y, width, height) of the page, as PNG."""
-        area = {"clip": dict(zip(("x", "y", "width", "height", "scale"), (*clip, 1), strict=True))} if clip else {}
-        picture = self._ask("Page.captureScreenshot", format="png", captureBeyondViewport=bool(clip), **area)["data"]
-        file.write_bytes(base64.b64decode(picture))
+    def screenshot(self, clip: tuple[float, float, float, float]) -> bytes:
+        """Return the rectangle (x, y, width, height) of the page as PNG."""
+        area = dict(zip(("x", "y", "width", "height", "scale"), (*clip, 1), strict=True))
+        answer = self._ask("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=area)
+        return base64.b64decode(answer["data"])
 
     def pdf(self) -> bytes:
         return base64.b64decode(self._ask("Page.printToPDF", printBackground=True)["data"])

@@ -280,7 +280,7 @@ def test_a_job_that_fails_leaves_a_report_with_the_reason_a1_4(job):
     assert job.train() == 1
     report = json.loads((job.tree / "output" / "data" / "report.json").read_text())
     assert report["status"] == "Failed"
-    assert report["reason"] == job.failure
+    assert report["reason"] == job.failure.strip() == "there is no weights file /nowhere.pth"
 
 
 def test_several_hosts_are_refused_before_each_trains_a_model_of_its_own_a2_2_a2_8(job):

@@ -13,7 +13,7 @@ NUMBERED = 15  # classes at most whose cells have room for a number
 SIDE = 560.0  # of the square, in units of the view box, when it has no room for names
 NAME = 120.0  # room for a name, at most
 TURN = 55  # degrees that the names above the square are turned by
-FAINTEST = 0.3  # opacity of the palest cell, which must be seen in a small square
+FAINTEST = 0.4  # opacity of the palest cell, which must be seen in a small square
 
 Cell = tuple[int, int, int]  # row, column, images
 
@@ -44,7 +44,7 @@ def confusion_matrix(classes: Sequence[str], counts: Sequence[Sequence[int]]) ->
         role="img",
         aria_label=f"confusion matrix of {size} classes",
         class_="chart matrix",
-        style=f"max-width:{width:.0f}px" + (f";min-width:{0.8 * width:.0f}px" if named else ""),
+        style=f"width:{width:.0f}px" + (f";min-width:{0.8 * width:.0f}px" if named else ""),
     )
 
 
