@@ -13,7 +13,7 @@ from PIL import Image
 from tests.browser.chromium import browse, find_chromium
 
 FOLDER = Path(__file__).parent / "screenshots"
-COLOURS = 128  # enough for a page, and a third of the bytes
+WIDTH = 1000  # pixels
 
 
 def take(report: Path, comparison: Path) -> None:
@@ -25,11 +25,13 @@ def take(report: Path, comparison: Path) -> None:
         browse(program, Path(profile)) as browser,
     ):
         for name, page, dark, last in (("report", report, False, "photos"), ("comparison", comparison, True, "chart")):
-            browser.open(page, 1120, dark=dark)
+            browser.open(page, WIDTH, dark=dark)
             card = f"[...document.querySelectorAll('.{last}')].at(-1).closest('section')"
-            bottom = browser.run(f"{card}.getBoundingClientRect().bottom") + 24
-            picture = Image.open(io.BytesIO(browser.screenshot((0, 0, 1120, bottom))))
-            picture.convert("RGB").quantize(COLOURS).save(FOLDER / f"{name}.png", optimize=True)
+            bottom = browser.run(f"{card}.getBoundingClientRect().bottom") + 12
+            picture = Image.open(io.BytesIO(browser.screenshot((0, 0, WIDTH, bottom))))
+            # 256 colours are a third of the bytes; this method alone keeps those that few pixels have
+            small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            small.save(FOLDER / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

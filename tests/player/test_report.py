@@ -8,6 +8,7 @@ import pytest
 
 from kennel_cli import cli
 from kennel_cli.platforms.records import now
+from kennel_cli.settings import LOCAL
 from kennel_cli.tune import screen
 from tests.job_output import write_job_output
 
@@ -52,7 +53,7 @@ def test_the_report_of_a_job_is_made_anew_and_opened(kennel, job):
     page = folder / "report.html"
     assert said == f"the report:    {page}\n"
     assert opened == [page.as_uri()]
-    assert json.loads((folder / "report.json").read_text())["image"] == "kennel"  # known from the request alone
+    assert json.loads((folder / "report.json").read_text())["image"] == LOCAL.image  # known from the request alone
     assert kennel("report", "job-1", "--no-open")[2] == []
 
 
