@@ -40,6 +40,7 @@ from kennel_cli.platforms.account import aws_sentence
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
+from kennel_cli.reports import report
 from kennel_cli.settings import LOCAL, kennel_home
 from kennel_cli.smoke import run_smoke
 from kennel_cli.tune.command import tune
@@ -160,6 +161,7 @@ def train(
 
 app.command()(tune)
 app.command()(debug)
+app.command()(report)
 
 
 @app.command()

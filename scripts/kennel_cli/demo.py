@@ -16,6 +16,7 @@ from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.means import require_image_packages
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import predict
+from kennel_cli.reports import local_report
 from kennel_cli.requests import PLAIN
 from kennel_cli.tune.follow import follow, summary_folder
 from kennel_cli.tune.plan import Plan, make_plan
@@ -75,6 +76,8 @@ def run_demo(home: Path, data: Path | None, weights: str | None, backbone: str |
     measured = "test" if "test_accuracy" in best.metrics else "valid"  # people bring data without a test split
     console.print(f"{measured} accuracy {best.metrics[f'{measured}_accuracy']:.4f}")
     console.print(f"the trials:    {page}", soft_wrap=True)
+    if report := local_report(sagemaker, best.job):
+        console.print(f"the report:    {report}", soft_wrap=True)
     console.print(f"the model:     {artifact}", soft_wrap=True)
     console.print(f"serve it with: kennel deploy --model {best.job}", soft_wrap=True)
 

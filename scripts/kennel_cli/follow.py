@@ -92,6 +92,7 @@ def print_end(platform: Platform, description: Mapping[str, Any], console: Conso
     if "ModelArtifacts" in description:
         file = platform.locate(description["ModelArtifacts"]["S3ModelArtifacts"])
         console.print(f"the model:     {file}", soft_wrap=True)
+        console.print(f"its report:    kennel report {job}{platform.option}", soft_wrap=True)
         if not platform.option:  # endpoints are of this machine alone
             console.print(f"serve it with: kennel deploy --model {job}", soft_wrap=True)
 

@@ -258,6 +258,7 @@ def test_a_job_is_sent_followed_and_its_model_named(kennel, s3, sagemaker, logs,
         "epoch=1 train_loss=0.5;",
         "job dogs is Completed after 0 s",  # moto says no time
         f"the model:     s3://{BUCKET}/training/dogs/output/model.tar.gz",
+        "its report:    kennel report dogs --on aws",
     ]
     job = sagemaker.describe_training_job(TrainingJobName="dogs")
     assert job["EnableManagedSpotTraining"] is job["EnableNetworkIsolation"] is True

@@ -52,6 +52,8 @@ def test_the_best_trial_becomes_the_model_and_its_metrics_come_last_b5(box, colo
         f"{manifest.hyperparameters['learning_rate']:.6g}" == f"{float(best['hyperparameters']['learning_rate']):.6g}"
     )
     assert manifest.hyperparameters["fc_units"] == int(best["hyperparameters"]["fc_units"])
+    report = json.loads((box.tree / "output/data/report.json").read_text())
+    assert report["hyperparameters"]["fc_units"] == best["hyperparameters"]["fc_units"]
     last = next(line for line in reversed(box.log.splitlines()) if line.startswith("best_epoch="))
     assert f"valid_accuracy={best['objective']:.4f};" in last
     assert "test_accuracy=" in last

@@ -277,7 +277,20 @@ def test_a_channel_of_class_folders_is_enough_a2_5(box, colour_images):
 def test_what_is_no_model_goes_to_output_data_a2_9(job):
     assert job.train() == 0
     names = {entry.name for entry in (job.tree / "output" / "data").iterdir()}
-    assert names == {"data.json", "test_predictions.csv", "test_classes.csv", "test_confusion.csv"}
+    test = {"test_predictions.csv", "test_classes.csv", "test_confusion.csv", "test_worst.json"}
+    assert names == {"data.json", "job.json", "training.jsonl", *test, "report.html", "report.json"}
+    report = json.loads((job.tree / "output" / "data" / "report.json").read_text())
+    assert report["status"] == "Completed"
+    assert report["metrics"]["test_accuracy"] >= 0
+    assert report["instance"] == "ml.m5.large"
+
+
+def test_a_job_that_fails_leaves_a_report_with_the_reason_a1_4(job):
+    job.config("hyperparameters.json", {**SCRATCH, "weights": "/nowhere.pth"})
+    assert job.train() == 1
+    report = json.loads((job.tree / "output" / "data" / "report.json").read_text())
+    assert report["status"] == "Failed"
+    assert report["reason"] == job.failure.strip() == "there is no weights file /nowhere.pth"
 
 
 @pytest.mark.process_only

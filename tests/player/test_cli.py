@@ -10,7 +10,7 @@ import pytest
 from tests.samples import save_random_model
 
 SMALL = ("--weights", "none", "--backbone", "resnet18", "--image-size", "32", "--epochs", "2", "--batch-size", "8")
-COMMANDS = ("train", "jobs", "logs", "stop", "deploy", "invoke", "delete", "data", "demo")
+COMMANDS = ("train", "jobs", "logs", "stop", "deploy", "invoke", "delete", "data", "demo", "report")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 from kennel_cli.demo import write_digits
 
@@ -14,6 +15,8 @@ def test_the_demo_shows_accuracy_predictions_and_where_the_model_lies(home):
     shown = re.findall(r"│ \d{4}\.png │ (\d) +│ (\d) +│", done.stdout)
     assert len(shown) == 3
     assert sum(true == said for true, said in shown) >= 2
+    report = re.search(rf"the report: +({home}/training-jobs/.*/report.html)", done.stdout).group(1)
+    assert "What it gets wrong" in Path(report).read_text()
     assert re.search(rf"the model: +{home}/s3/kennel-local/training/.*/model.tar.gz", done.stdout)
 
 

@@ -3,22 +3,22 @@
 import json
 import math
 import re
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
 
 from kennel.errors import ReportError
 from kennel.report import charts
+from kennel.report.pages import duration
 from kennel.report.scales import Choices, Scale, number, scale_of
-from kennel.report.tuning_page import duration, write_tuning_page
+from kennel.report.tuning_page import write_tuning_page
+from tests.pages import Page, numbers, shapes
 
 RANGES = {
     "learning_rate": {"low": 1e-5, "high": 0.1, "scaling": "Logarithmic"},
     "dropout": {"low": 0.0, "high": 0.5, "scaling": "Linear"},
     "batch_size": {"choices": ["32", "64"]},
 }
-VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
 def trial(number, objective, status="Completed", **more):
@@ -73,44 +73,6 @@ MIXED = (
 RUNNING = (trial(1, 0.5), trial(2, 0.4, "InProgress", seconds=None), trial(3, None, "InProgress", seconds=None))
 
 
-class Page(HTMLParser):
-    """A parsed page; every element that opens must close, in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.text, self.open, self.elements, self.words = text, [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.words.append(data.strip())
-
-    @property
-    def charts(self):
-        svgs = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", self.text, re.S)]
-        return {svg.get("aria-label"): svg for svg in svgs if svg.get("role") == "img"}
-
-    def chart(self, label):
-        return next((svg for name, svg in self.charts.items() if label in name), None)
-
-    def rows(self):
-        rows = re.findall(r"<tr.*?</tr>", self.text, re.S)[1:]  # the first is the head
-        return [re.findall(r"<td[^>]*>(.*?)</td>", row, re.S) for row in rows]
-
-    def says(self, words):
-        return words in " ".join(" ".join(self.words).split())
-
-
 @pytest.fixture
 def page(tmp_path):
     def write(value):
@@ -121,14 +83,6 @@ def page(tmp_path):
         return Page(written.read_text(encoding="utf-8"))
 
     return write
-
-
-def shapes(svg, kind):
-    return [shape for shape in svg.iter() if kind in shape.get("class", "").split()]
-
-
-def numbers(text):
-    return [float(found) for found in re.findall(r"-?[\d.]+", text)]
 
 
 CASES = {
@@ -265,6 +219,16 @@ def test_a_trial_that_still_runs_lasts_until_now(page):
     ends = [float(bar.get("x")) + float(bar.get("width")) for bar in shapes(chart, "bar")]
     assert ends[1] == pytest.approx(ends[2], abs=0.2)
     assert ends[0] < ends[1]
+
+
+def test_a_trial_with_a_report_is_linked_and_others_are_not(tmp_path):
+    value = record(trial(1, 0.5), trial(2, 0.7))
+    (tmp_path / "tuning.json").write_text(json.dumps(value), encoding="utf-8")
+    address = "../jobs/dogs-002/report.html"
+    made = Page(write_tuning_page(tmp_path, {"dogs-002-ab12cd34": address}).read_text(encoding="utf-8"))
+    links = [attributes["href"] for tag, attributes in made.elements if tag == "a"]
+    assert links == [address, address]  # of the best trial, and in the table
+    assert made.says("dogs-001-ab12cd34")
 
 
 def test_hostile_text_is_text(page):

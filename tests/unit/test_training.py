@@ -214,7 +214,7 @@ def test_class_folders_alone_give_a_model_that_is_valid_but_not_tested(train, co
     assert "there is no valid split: held_out=3; of=24; seed=0;" in lines
     assert re.fullmatch(r"best_epoch=1; valid_loss=[\d.]+; valid_accuracy=[\d.]+;", lines[-1])
     assert not any(name.startswith("test") for name in load_manifest(tmp_path / "job" / "model").metrics)
-    assert [file.name for file in (tmp_path / "job" / "output").iterdir()] == ["data.json"]
+    assert sorted(file.name for file in (tmp_path / "job" / "output").iterdir()) == ["data.json", "training.jsonl"]
 
 
 def test_the_data_sets_own_statistics_travel_with_the_model(train, tmp_path):

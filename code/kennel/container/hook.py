@@ -1,5 +1,6 @@
 """What the toolkit's `train` runs for us (contract A5.7): our own training, or a submitted script."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from sagemaker_training import environment, errors, logging_config
 
 from kennel.container.environment import TrainingEnvironment
 from kennel.container.job import log_plain_lines, read_job
+from kennel.container.job_report import reported
 from kennel.container.launch import hosts_that_train, processes_per_host, train_together
 from kennel.container.script import run_script
 from kennel.errors import KennelError, Stopped
@@ -61,7 +63,9 @@ def _run_kennel() -> None:
     elif search is not None and len(hosts) > 1:
         raise errors.ClientError(f"a search in one job runs on one host, not on {len(hosts)}; set InstanceCount to 1")
     elif search is None and len(hosts) * processes > 1:
-        train_together(platform, hosts, processes)
+        # the first host writes the model, and the report of it
+        with reported(job, given.folders) if platform.current_host == hosts[0] else contextlib.nullcontext():
+            train_together(platform, hosts, processes)
     else:
         _train_alone(job, given, search)
 
@@ -72,11 +76,12 @@ def _train_alone(job: Job, given: TrainingEnvironment, search: str | None) -> No
 
     stop = StopSignal()
     _on_sigterm(stop.set)
-    if search is None:
-        run(job, stop)
-    else:
-        static = {name: value for name, value in given.hyperparameters.items() if name != SEARCH}
-        _search(job, static, search, stop)
+    with reported(job, given.folders):
+        if search is None:
+            run(job, stop)
+        else:
+            static = {name: value for name, value in given.hyperparameters.items() if name != SEARCH}
+            _search(job, static, search, stop)
 
 
 def _search(job: Job, static: Mapping[str, str], search: str, stop: "StopSignal") -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from kennel.report.scales import Scale, Tick, scale_of
+from kennel.report.svg import CHARACTER, element, tooltip, write
 
 WIDTH, HEIGHT = 480, 300  # units of the view box; a page draws them as pixels, more or less
 LEFT, RIGHT, TOP, BOTTOM = 52, 18, 30, 42  # around the plot, for the axes' labels
-CHARACTER = 7.2  # how wide one is in a wide font, at the 12 pixels that the page sets
 MOST_POINTS = 240  # of one line: as many as can be told apart in a chart this wide
 
 DOT = "M-4,0a4,4 0 1 0 8,0a4,4 0 1 0 -8,0"
@@ -43,6 +43,17 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """An upright line through the whole plot."""
+
+    x: float
+    kind: str
+    title: str
+    note: str = ""  # written beside it
+    note_on_floor: bool = False  # else above the plot
+
+
+@dataclass(frozen=True)
 class Bar:
     """A horizontal bar from `start` to `end`."""
 
@@ -64,7 +75,7 @@ class Axis:
 
 def key(kind: str) -> Markup:
     """Return the sign of a kind, for a legend in the text."""
-    return _tag("svg", _shape(kind, 7, 7), viewBox="0 0 14 14", class_="key", aria_hidden="true")
+    return element("svg", _shape(kind, 7, 7), viewBox="0 0 14 14", class_="key", aria_hidden="true")
 
 
 def scatter_chart(marks: Sequence[Mark], steps: Line, *, label: str, x_name: str, y_name: str) -> Markup:
@@ -77,7 +88,7 @@ def scatter_chart(marks: Sequence[Mark], steps: Line, *, label: str, x_name: str
         (left, bottom), *later = [_place(x, y, *point) for point in steps.points]
         path = f"M{left:.1f},{bottom:.1f}" + "".join(f"H{right:.1f}V{height:.1f}" for right, height in later)
         end = _place(x, y, max(across), y.low)[0]
-        drawn.append(_tag("path", _title(steps.title), d=f"{path}H{end:.1f}", class_=f"line {steps.kind}"))
+        drawn.append(element("path", tooltip(steps.title), d=f"{path}H{end:.1f}", class_=f"line {steps.kind}"))
     for mark in marks:
         across_mark, up = _place(x, y, mark.x, y.low if mark.y is None else mark.y)
         drawn.append(_shape(mark.kind, across_mark, up, mark.title))
@@ -86,19 +97,19 @@ def scatter_chart(marks: Sequence[Mark], steps: Line, *, label: str, x_name: str
     return _chart(WIDTH, HEIGHT, label, drawn)
 
 
-def line_chart(lines: Sequence[Line], *, label: str, x_name: str, y_name: str) -> Markup:
-    """Return a chart of `lines` over whole numbers; the last lies on top."""
+def line_chart(lines: Sequence[Line], *, label: str, x_name: str, y_name: str, rules: Sequence[Rule] = ()) -> Markup:
+    """Return a chart of `lines` over whole numbers; the last lies on top, and the `rules` below them all."""
     points = [point for line in lines for point in line.points]
     across = scale_of([x for x, _ in points])
     x = Scale(across.low, across.high, whole=True)
     y = _upright([y for _, y in points])
-    drawn = [_frame(x, y, x_name, y_name)]
+    drawn = [_frame(x, y, x_name, y_name), *(_rule(x, rule) for rule in rules)]
     for line in lines:
         thinned = [*line.points[:-1][:: math.ceil(len(line.points) / MOST_POINTS) or 1], *line.points[-1:]]
         places = [_place(x, y, *point) for point in thinned]
         drawn.append(_polyline(places, line.kind, line.title))
         for right, up in places[-1:]:
-            drawn.append(_tag("circle", _title(line.title), cx=right, cy=up, r=2.5, class_=f"dot {line.kind}"))
+            drawn.append(element("circle", tooltip(line.title), cx=right, cy=up, r=2.5, class_=f"dot {line.kind}"))
             if line.note:
                 drawn.append(_note(line.note, right, up, line.kind))
     return _chart(WIDTH, HEIGHT, label, drawn)
@@ -114,9 +125,9 @@ def bar_chart(bars: Sequence[Bar], *, label: str, x_name: str = "", height: floa
     if x_name:
         for place, text in x.ticks():
             across = left + place * (right - left)
-            drawn.append(_tag("line", x1=across, x2=across, y1=TOP / 2, y2=bottom, class_="grid"))
-            drawn.append(_text(text, across, bottom + 18, "middle"))
-        drawn.append(_text(x_name, (left + right) / 2, bottom + 37, "middle", "name"))
+            drawn.append(element("line", x1=across, x2=across, y1=TOP / 2, y2=bottom, class_="grid"))
+            drawn.append(write(text, across, bottom + 18, "middle"))
+        drawn.append(write(x_name, (left + right) / 2, bottom + 37, "middle", "name"))
     named = math.ceil(13 / height)  # every how many rows there is room for a name
     thick = max(2.0, height * 0.6)
     for row, bar in enumerate(bars):
@@ -129,11 +140,11 @@ def bar_chart(bars: Sequence[Bar], *, label: str, x_name: str = "", height: floa
             "height": thick,
             "rx": min(3, thick / 2),
         }
-        drawn.append(_tag("rect", _title(bar.title), **box, class_=f"bar {bar.kind}"))
+        drawn.append(element("rect", tooltip(bar.title), **box, class_=f"bar {bar.kind}"))
         if row % named == 0:
-            drawn.append(_text(bar.name, left - 10, middle + 4, "end", width=left - 10))
+            drawn.append(write(bar.name, left - 10, middle + 4, "end", width=left - 10))
         if bar.note:
-            drawn.append(_text(bar.note, end + 7, middle + 4))
+            drawn.append(write(bar.note, end + 7, middle + 4))
     return _chart(WIDTH, bottom + (BOTTOM + 4 if x_name else TOP / 2), label, drawn)
 
 
@@ -150,39 +161,51 @@ def parallel_chart(axes: Sequence[Axis], lines: Sequence[Line], *, label: str) -
         return bottom - place * (bottom - top)
 
     drawn = [
-        _tag("line", x1=left + i * gap, x2=left + i * gap, y1=top, y2=bottom, class_="axis") for i in range(len(axes))
+        element("line", x1=left + i * gap, x2=left + i * gap, y1=top, y2=bottom, class_="axis")
+        for i in range(len(axes))
     ]
     for line in lines:
         drawn.append(_polyline([(left + i * gap, up(place)) for i, place in line.points], line.kind, line.title))
     for i, axis in enumerate(axes):
         x = left + i * gap
         side, anchor = (9, "start") if i == len(axes) - 1 else (-9, "end")
-        drawn.append(_text(axis.name, x, 18, "middle", "name", width=gap - 8))
+        drawn.append(write(axis.name, x, 18, "middle", "name", width=gap - 8))
         for place, text in axis.ticks[:: math.ceil(len(axis.ticks) / 18) or 1]:
-            drawn.append(_tag("line", x1=x - 3, x2=x + 3, y1=up(place), y2=up(place), class_="axis"))
-            drawn.append(_text(text, x + side, up(place) + 4, anchor, width=left - 9))
+            drawn.append(element("line", x1=x - 3, x2=x + 3, y1=up(place), y2=up(place), class_="axis"))
+            drawn.append(write(text, x + side, up(place) + 4, anchor, width=left - 9))
     return _chart(width, height, label, drawn, style=f"min-width:{0.85 * width:.0f}px")
 
 
 def _chart(width: float, height: float, label: str, drawn: Sequence[Markup], **attributes: str) -> Markup:
     box = f"0 0 {width:.0f} {height:.0f}"
-    return _tag("svg", *drawn, viewBox=box, role="img", aria_label=label, class_="chart", **attributes)
+    return element("svg", *drawn, viewBox=box, role="img", aria_label=label, class_="chart", **attributes)
 
 
 def _frame(x: Scale, y: Scale, x_name: str, y_name: str) -> Markup:
     """Return the grid, the ticks and the names of the axes."""
     drawn = [
-        _text(y_name, 0, 12, class_="name"),
-        _text(x_name, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, "middle", "name"),
+        write(y_name, 0, 12, class_="name"),
+        write(x_name, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, "middle", "name"),
     ]
     for place, text in y.ticks():
         up = HEIGHT - BOTTOM - place * (HEIGHT - BOTTOM - TOP)
-        drawn.append(_tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=up, y2=up, class_="grid"))
-        drawn.append(_text(text, LEFT - 8, up + 4, "end"))
+        drawn.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=up, y2=up, class_="grid"))
+        drawn.append(write(text, LEFT - 8, up + 4, "end"))
     for place, text in x.ticks(8):
-        drawn.append(_text(text, LEFT + place * (WIDTH - RIGHT - LEFT), HEIGHT - BOTTOM + 20, "middle"))
+        drawn.append(write(text, LEFT + place * (WIDTH - RIGHT - LEFT), HEIGHT - BOTTOM + 20, "middle"))
     floor = HEIGHT - BOTTOM
-    return _tag("g", *drawn, _tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=floor, y2=floor, class_="axis"))
+    return element("g", *drawn, element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=floor, y2=floor, class_="axis"))
+
+
+def _rule(x: Scale, rule: Rule) -> Markup:
+    across = LEFT + x.place(rule.x) * (WIDTH - RIGHT - LEFT)
+    line = element(
+        "line", tooltip(rule.title), x1=across, x2=across, y1=TOP, y2=HEIGHT - BOTTOM, class_=f"rule {rule.kind}"
+    )
+    anchor = "start" if x.place(rule.x) < 0.75 else "end"
+    beside = across + (5 if anchor == "start" else -5)
+    up = HEIGHT - BOTTOM - 6 if rule.note_on_floor else TOP - 4
+    return element("g", line, write(rule.note, beside, up, anchor, f"note {rule.kind}") if rule.note else "")
 
 
 def _upright(values: Sequence[float]) -> Scale:
@@ -200,41 +223,16 @@ def _place(x: Scale, y: Scale, across: float, up: float) -> tuple[float, float]:
 
 def _polyline(places: Sequence[tuple[float, float]], kind: str, title: str) -> Markup:
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    return _tag("polyline", _title(title), points=points, class_=f"line {kind}")
+    return element("polyline", tooltip(title), points=points, class_=f"line {kind}")
 
 
 def _shape(kind: str, x: float, y: float, title: str = "") -> Markup:
-    children = [_title(title)] if title else []
+    children = [tooltip(title)] if title else []
     d = SHAPES.get(kind, DOT)
-    return _tag("path", *children, d=d, transform=f"translate({x:.1f},{y:.1f})", class_=f"mark {kind}")
+    return element("path", *children, d=d, transform=f"translate({x:.1f},{y:.1f})", class_=f"mark {kind}")
 
 
 def _note(text: str, x: float, y: float, kind: str) -> Markup:
     """Return `text` above what is high up and below what is far down, where nothing else is, and inside the plot."""
     anchor = "start" if x < LEFT + 40 else "end" if x > WIDTH - RIGHT - 40 else "middle"
-    return _text(text, x, y - 10 if y < HEIGHT / 2 else y + 19, anchor, f"note {kind}")
-
-
-def _text(
-    text: str, x: float, y: float, anchor: str = "start", class_: str = "tick", width: float = math.inf
-) -> Markup:
-    """Return `text`, cut when it is wider than `width`; the whole of it is then its tooltip."""
-    if len(text) * CHARACTER > width:
-        cut = text[: int(width / CHARACTER) - 1] + "…"
-        return _tag("text", _title(text), cut, x=x, y=y, text_anchor=anchor, class_=class_)
-    return _tag("text", text, x=x, y=y, text_anchor=anchor, class_=class_)
-
-
-def _title(text: str) -> Markup:
-    return _tag("title", text)
-
-
-def _tag(tag: str, *children: str, **attributes: float | str) -> Markup:
-    """Return an element; all that is no markup is escaped. `class_` is written class, and `aria_label` aria-label."""
-    written = [
-        Markup(' {}="{}"').format(
-            name.rstrip("_").replace("_", "-"), value if isinstance(value, str) else f"{value:.1f}".removesuffix(".0")
-        )
-        for name, value in attributes.items()
-    ]
-    return Markup("<{0}{1}>{2}</{0}>").format(tag, Markup().join(written), Markup().join(children))
+    return write(text, x, y - 10 if y < HEIGHT / 2 else y + 19, anchor, f"note {kind}")

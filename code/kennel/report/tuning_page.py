@@ -2,44 +2,30 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from kennel.atomic import write_text
 from kennel.report import charts
-from kennel.report.scales import Choices, Scale, number, scale_of
+from kennel.report.pages import brief, duration, render, score
+from kennel.report.scales import Choices, Scale, scale_of
 from kennel.report.tuning_record import STATUSES, Range, Trial, Tuning, read_tuning
 
 SHADES = 5  # of the lines in parallel coordinates, from the worst objective to the best
 
 
-def write_tuning_page(folder: Path) -> Path:
-    """Write `tuning.html` beside `folder`'s `tuning.json` and return its path. Raises ReportError without a record."""
+def write_tuning_page(folder: Path, reports: Mapping[str, str] = MappingProxyType({})) -> Path:
+    """Write `tuning.html` beside `folder`'s `tuning.json` and return its path. Raises ReportError without a record.
+
+    `reports` holds the address of the report of each trial's job that has one; relative addresses are of `folder`.
+    """
     tuning = read_tuning(folder / "tuning.json")
-    templates = FileSystemLoader(Path(__file__).parent / "templates")
-    environment = Environment(
-        loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"score": score, "brief": _brief, "duration": duration, "key": charts.key}
     page = folder / "tuning.html"
-    write_text(page, environment.get_template("tuning.html").render(_content(tuning)))
+    write_text(page, render("tuning.html", **_content(tuning), reports=reports))
     return page
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the two largest units that it has: `21.3 s`, `3 min 20 s`, `2 h 5 min`."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds) // 60
-    return f"{minutes} min {round(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def score(value: float) -> str:
-    """Return a metric's value with the four decimals that a job's log has."""
-    return f"{value:z.4f}" if 1e-3 <= abs(value) < 1e4 else number(value)
 
 
 def _content(tuning: Tuning) -> dict[str, object]:
@@ -85,16 +71,8 @@ def _title(trial: Trial) -> str:
     lines = [f"trial {trial.number}: {trial.status}" + (f", {trial.reason}" if trial.reason else "")]
     if trial.objective is not None:
         lines.append(f"objective {score(trial.objective)}")
-    lines += [f"{name} = {_brief(value)}" for name, value in trial.hyperparameters.items()]
+    lines += [f"{name} = {brief(value)}" for name, value in trial.hyperparameters.items()]
     return "\n".join(lines)
-
-
-def _brief(value: str) -> str:
-    """Return a hyperparameter's value with four digits, if it is a number with more than a person reads."""
-    try:
-        return number(float(value)) if len(value) > 8 and not value.isdigit() else value
-    except (OverflowError, ValueError):
-        return value
 
 
 def _objective_chart(tuning: Tuning) -> Markup:

@@ -28,6 +28,7 @@ from kennel.training.job import Job
 from kennel.training.loop import BestEpoch, OnEpoch, fit, log_epoch
 from kennel.training.phases import Features, Session, head_phase, make_features, network_phase
 from kennel.training.progress import StopSignal, reporter
+from kennel.training.record import epoch_recorder, record_result, record_worst
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def run(job: Job, stop: StopSignal, processes: Processes = ALONE) -> None:
     saves and measures.
     """
     trainer = Trainer(job, stop, processes)
-    fitted = trainer.fit(job.hyperparameters)
+    fitted = trainer.fit(job.hyperparameters, epoch_recorder(job.output_dir, processes))
     if processes.is_main:
         trainer.save(fitted)
 
@@ -144,9 +145,11 @@ class Trainer:
                 metrics |= {f"{split}_loss": evaluation.loss, f"{split}_accuracy": evaluation.accuracy}
                 if split == "test":
                     write_evaluation(job.output_dir, split, evaluation)
+                    record_worst(job.output_dir, evaluation, images[split])
         except Stopped:
             log.info("stopped on request: epoch %d is saved as the model, the test is left out", best.epoch)
         save_manifest(job.model_dir, manifest.model_copy(update={"metrics": best.metrics | metrics}))
+        record_result(job.output_dir, best.epoch, metrics, asdict(hp))
         log.info(metric_line(f"{BEST_EPOCH}{best.epoch};", metrics))
 
     def _precision(self, hp: Hyperparameters) -> torch.dtype:

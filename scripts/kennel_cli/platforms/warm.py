@@ -17,7 +17,13 @@ from kennel_cli.platforms.runners import ProcessRunner, Program, end_with_parent
 
 _TRAIN = "kennel.container.train"
 # what a training job imports: torch takes 2.5 seconds, all others 1
-_IMPORTED = (_TRAIN, "kennel.container.hook", "sagemaker_training.cli.train", "kennel.training.run")
+_IMPORTED = (
+    _TRAIN,
+    "kennel.container.hook",
+    "sagemaker_training.cli.train",
+    "kennel.training.run",
+    "kennel.report.job_page",
+)
 # these look at SAGEMAKER_BASE_DIR when they are imported: each fork does that anew, with what they import there already
 _NOT_KEPT = ("sagemaker_training", "kennel.container.hook")
 

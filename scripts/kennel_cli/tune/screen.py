@@ -1,5 +1,6 @@
 """Show a search as it runs: a live table on a terminal, plain lines in a log."""
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,10 @@ from rich.table import Table
 
 from kennel.report.tuning_page import write_tuning_page
 from kennel.tuning.summary import Summary, Trial, ranked, write_summary
+from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.platform import RUNNING
+from kennel_cli.reports import local_report
+from kennel_cli.settings import kennel_home
 from kennel_cli.tune.watch import Watch
 
 _ACCURACY = "valid_accuracy"
@@ -53,9 +57,14 @@ def final_table(summary: Summary) -> Table:
 
 
 def write_files(folder: Path, summary: Summary) -> None:
-    """Write `tuning.json`, `tuning.csv`, `tuning.md` and `tuning.html` into `folder`."""
+    """Write `tuning.json`, `tuning.csv`, `tuning.md` and `tuning.html` into `folder`.
+
+    The page links the report of each trial whose job has run on this machine.
+    """
     write_summary(folder, summary)
-    write_tuning_page(folder)
+    sagemaker = LocalSageMaker(kennel_home())
+    pages = {trial.job: local_report(sagemaker, trial.job) for trial in summary.trials if trial.job}
+    write_tuning_page(folder, {job: os.path.relpath(page, folder) for job, page in pages.items() if page})
 
 
 def _table(summary: Summary, trials: Sequence[Trial], title: str | None) -> Table:

@@ -1,0 +1,109 @@
+"""A real Chromium without a window, driven through its DevTools protocol over two pipes."""
+
+import base64
+import itertools
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def find_chromium() -> str | None:
+    return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+
+
+class Browser:
+    """One tab; every message of its console and every problem that it logs is kept in `said`."""
+
+    def __init__(self, write: int, read: BinaryIO) -> None:
+        self._write, self._read = write, read
+        self._numbers = itertools.count(1)
+        self._session = None
+        self._events: list[dict[str, Any]] = []
+        self.said: list[str] = []
+        target = self._ask("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self._ask(f"{domain}.enable")
+
+    def open(self, page: Path, width: int, height: int = 900, dark: bool = False) -> None:
+        self._ask(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._ask("Emulation.setEmulatedMedia", features=[scheme])
+        self._events.clear()
+        self._ask("Page.navigate", url=page.as_uri())
+        while "Page.loadEventFired" not in [event["method"] for event in self._events]:
+            self._receive()
+
+    def run(self, script: str) -> Any:
+        """Return the value of an expression in the page."""
+        answer = self._ask("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def screenshot(self, clip: tuple[float, float, float, float]) -> bytes:
+        """Return the rectangle (x, y, width, height) of the page as PNG."""
+        area = dict(zip(("x", "y", "width", "height", "scale"), (*clip, 1), strict=True))
+        answer = self._ask("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=area)
+        return base64.b64decode(answer["data"])
+
+    def pdf(self) -> bytes:
+        return base64.b64decode(self._ask("Page.printToPDF", printBackground=True)["data"])
+
+    def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def _receive(self) -> dict[str, Any]:
+        data = bytearray()
+        while (byte := self._read.read(1)) != b"\0":
+            assert byte, "chromium has ended"
+            data += byte
+        message: dict[str, Any] = json.loads(data)
+        method = message.get("method")
+        if method:
+            self._events.append(message)
+        if method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
+            self.said.append(json.dumps(message["params"]))
+        return message
+
+
+@contextmanager
+def browse(program: str, profile: Path) -> Iterator[Browser]:
+    """Start a browser with an empty profile, and end it."""
+    theirs_in, ours_out = os.pipe()
+    ours_in, theirs_out = os.pipe()
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
+    # the protocol is spoken on the descriptors 3 and 4, which a shell can arrange
+    command = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
+    process = subprocess.Popen(
+        ["bash", "-c", command, program, *options, "--remote-debugging-pipe", f"--user-data-dir={profile}"],
+        pass_fds=(theirs_in, theirs_out),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(theirs_in)
+    os.close(theirs_out)
+    try:
+        with os.fdopen(ours_in, "rb") as answers:
+            yield Browser(ours_out, answers)
+    finally:
+        process.terminate()
+        process.wait(20)
+        os.close(ours_out)
