@@ -23,7 +23,7 @@ SMALL = {"backbone": "resnet18", "image_size": "32", "epochs": "2", "batch_size"
 def train(colour_images, resnet18_weights, tmp_path, caplog):
     """Run a job on the colour images and return the lines of its log."""
 
-    def run_job(data=colour_images, stop=None, name="job", **hyperparameters):
+    def run_job(data=colour_images, stop=None, name="job", checkpoints=None, **hyperparameters):
         caplog.clear()
         caplog.set_level(logging.INFO, logger="kennel")
         values = {**SMALL, "weights": str(resnet18_weights), **hyperparameters}
@@ -34,6 +34,7 @@ def train(colour_images, resnet18_weights, tmp_path, caplog):
             output_dir=tmp_path / name / "output",
             cache_dir=tmp_path / "cache",
             weights_dir=tmp_path / "no weights",
+            checkpoint_dir=checkpoints,
         )
         run(job, stop or StopSignal())
         return caplog.messages
@@ -293,3 +294,14 @@ def test_a_stop_while_the_head_trains_keeps_the_best_epoch(train, tmp_path):
     assert lines[-2].startswith("stopped on request")
     assert re.fullmatch(r"best_epoch=\d+; valid_loss=[\d.]+; valid_accuracy=[\d.]+;", lines[-1])
     assert load_manifest(tmp_path / "job" / "model").metrics["valid_accuracy"] > 0
+
+
+def test_a_job_stopped_in_the_heads_epochs_goes_on_with_these_a1_9_a6_2(train, tmp_path):
+    hyperparameters = {"epochs": "3", "unfreeze": "1", "fine_tune_epochs": "1"}
+    whole = train(name="whole", **hyperparameters)
+    stop = StopSignal()
+    with stopping_at("epoch=1 ", stop):
+        train(stop=stop, checkpoints=tmp_path / "checkpoints", **hyperparameters)
+    lines = train(checkpoints=tmp_path / "checkpoints", **hyperparameters)
+    assert any("; phase=head; epoch=2;" in line for line in lines if line.startswith("resume"))
+    assert lines[-1] == whole[-1]

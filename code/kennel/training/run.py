@@ -108,6 +108,9 @@ class Trainer:
             classifier.head.load_state_dict(best.weights)
             best = replace(best, weights=copy.deepcopy(classifier.state_dict()))
             resumed = None
+            # stopped: a checkpoint of the network would hide from the next start that the head is not done
+            if session.processes.any(session.stop.is_set()):
+                return Fitted(hp, classifier, best)
         if not hp.head_only:
             phase = network_phase(session, classifier, hp, precision)
             best = fit(phase, hp, session.stop, on_epoch, checkpoints, resumed, best, session.processes)
