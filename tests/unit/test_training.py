@@ -1,7 +1,9 @@
 import csv
 import json
 import logging
+import os
 import re
+import shutil
 from contextlib import contextmanager
 
 import numpy as np
@@ -305,3 +307,17 @@ def test_a_job_stopped_in_the_heads_epochs_goes_on_with_these_a1_9_a6_2(train, t
     lines = train(checkpoints=tmp_path / "checkpoints", **hyperparameters)
     assert any("; phase=head; epoch=2;" in line for line in lines if line.startswith("resume"))
     assert lines[-1] == whole[-1]
+
+
+def test_a_job_goes_on_with_images_that_were_copied_anew_a6_2(train, colour_images, tmp_path):
+    stop = StopSignal()
+    with stopping_at("epoch=2 ", stop):
+        train(stop=stop, checkpoints=tmp_path / "checkpoints", epochs="3")
+    again = shutil.copytree(colour_images, tmp_path / "again")
+    for file in again.rglob("*.png"):
+        os.utime(file, (1000, 1000))  # as another machine has them, where the job is started again
+    lines = train(data=again, checkpoints=tmp_path / "checkpoints", epochs="3")
+    assert any(line.startswith("resume") for line in lines)
+    (again / "train" / "red" / "0.png").write_bytes((again / "train" / "red" / "1.png").read_bytes())
+    lines = train(data=again, checkpoints=tmp_path / "checkpoints", epochs="3")
+    assert not any(line.startswith("resume") for line in lines)

@@ -175,7 +175,7 @@ class Trainer:
             identity = {
                 "job": self._job.name,
                 "hyperparameters": hyperparameters,
-                "images": [images["train"].key, images["valid"].key],
+                "images": [images["train"].content, images["valid"].content],
                 "backbone": weights_fingerprint(frozen.backbone),
                 "processes": self._session.processes.count,
             }
