@@ -15,7 +15,7 @@ from kennel.images.preprocess import IMAGENET_MEAN
 from kennel.model.artifact import load_manifest
 from kennel.training.job import Job
 from kennel.training.progress import StopSignal
-from kennel.training.run import run
+from kennel.training.run import Trainer, run
 from tests.samples import write_colour_images
 
 SMALL = {"backbone": "resnet18", "image_size": "32", "epochs": "2", "batch_size": "8"}
@@ -321,3 +321,17 @@ def test_a_job_goes_on_with_images_that_were_copied_anew_a6_2(train, colour_imag
     (again / "train" / "red" / "0.png").write_bytes((again / "train" / "red" / "1.png").read_bytes())
     lines = train(data=again, checkpoints=tmp_path / "checkpoints", epochs="3")
     assert not any(line.startswith("resume") for line in lines)
+
+
+def test_a_trial_that_is_given_up_in_the_heads_epochs_trains_no_network(colour_images, resnet18_weights, tmp_path):
+    seen = []
+
+    def give_up(epoch, metrics):
+        seen.append(epoch)
+        return False
+
+    values = {**SMALL, "weights": str(resnet18_weights), "unfreeze": "1"}
+    folders = (tmp_path / name for name in ("model", "output", "cache", "weights"))
+    job = Job(parse_hyperparameters(values), {"training": colour_images}, *folders)
+    assert Trainer(job, StopSignal()).fit(job.hyperparameters, give_up).best.epoch == 1
+    assert seen == [1]

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -96,20 +97,26 @@ class Trainer:
         torch.set_rng_state(frozen.random)
         backbone = frozen.backbone if hp.head_only else copy.deepcopy(frozen.backbone)
         classifier = Classifier(backbone, session.start.head(hp, backbone, session.data.classes))
-        best = None
+        best, given_up = None, False
+
+        def watch(epoch: int, metrics: Mapping[str, float]) -> bool:
+            nonlocal given_up
+            given_up = not on_epoch(epoch, metrics)
+            return not given_up
+
         if not hp.from_scratch and (resumed is None or resumed["phase"] == "head"):
             features = self._make_features(frozen, hp, precision)
             # the head is small: of several processes, the main one fits it for all
             best = session.processes.by_main(
                 lambda: fit(
-                    head_phase(session, classifier.head, features, hp), hp, session.stop, on_epoch, checkpoints, resumed
+                    head_phase(session, classifier.head, features, hp), hp, session.stop, watch, checkpoints, resumed
                 )
             )
             classifier.head.load_state_dict(best.weights)
             best = replace(best, weights=copy.deepcopy(classifier.state_dict()))
             resumed = None
             # stopped: a checkpoint of the network would hide from the next start that the head is not done
-            if session.processes.any(session.stop.is_set()):
+            if session.processes.any(given_up or session.stop.is_set()):
                 return Fitted(hp, classifier, best)
         if not hp.head_only:
             phase = network_phase(session, classifier, hp, precision)
