@@ -132,6 +132,11 @@ class _Run:
         losses, _ = row_losses(logits, labels, self._hp.label_smoothing, self._phase.class_weights)
         return losses.sum()
 
+    def agree(self) -> None:
+        """Take the main process's running statistics: all measure the network that it saves."""
+        for buffer in self.kept.buffers():
+            self._processes.broadcast(buffer, source=0)
+
     def train_metrics(self) -> dict[str, float]:
         """Return what the epoch's steps had on average, over all processes."""
         rows = self.totals.new_tensor([self.rows])
@@ -212,6 +217,7 @@ def fit(
             if _interrupted(run, stop, checkpoints, processes):
                 return _best_or_stopped(run)
             run.train_on(batch)
+        run.agree()
         metrics = run.train_metrics()
         try:
             metrics |= evaluate_batches(run.kept, phase.valid, stop, phase.precision, processes)
