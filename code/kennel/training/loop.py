@@ -188,7 +188,7 @@ def _together(module: nn.Module, device: torch.device, processes: Processes) -> 
         return module
     from torch.nn.parallel import DistributedDataParallel  # noqa: PLC0415 - slow to import, and for several alone
 
-    return DistributedDataParallel(module, device_ids=[processes.local_rank] if device.type == "cuda" else None)
+    return DistributedDataParallel(module, device_ids=[torch.cuda.current_device()] if device.type == "cuda" else None)
 
 
 def fit(
