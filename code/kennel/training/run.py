@@ -77,7 +77,8 @@ class Trainer:
         log.info("start device=%s; backbone=%s; trained=%s;", describe_device(device), hp.backbone, trained)
         cache = Cache(job.cache_dir)
         start = Start(job.channels, job.weights_dir, cache)
-        self._session = Session(start, DataSet(job, cache, stop, processes), cache, device, stop, processes)
+        data = DataSet(job, cache, stop, processes, start.preprocessing)
+        self._session = Session(start, data, cache, device, stop, processes)
         self._backbones: dict[tuple[Any, ...], _Frozen] = {}
         self._features: dict[tuple[Any, ...], Features] = {}
 
