@@ -21,7 +21,7 @@ from kennel.training.averaging import WeightAverage
 from kennel.training.batches import Batch, Batches
 from kennel.training.checkpoint import Checkpoints
 from kennel.training.distributed import ALONE, Processes
-from kennel.training.loss import row_losses
+from kennel.training.loss import mixed_row_losses
 from kennel.training.mixing import mix
 from kennel.training.progress import StopSignal
 from kennel.training.randomness import generator_for, seed_for
@@ -108,14 +108,13 @@ class _Run:
         with torch.autocast(self._device.type, phase.precision, enabled=phase.precision is not torch.float32):
             logits = self._network(inputs)
         logits, labels, others = logits[: batch.own].float(), batch.labels[: batch.own], others[: batch.own]
-        loss = self._loss(logits, labels)
+        weights = phase.class_weights
+        losses, _ = mixed_row_losses(logits, labels, others, share, hp.label_smoothing, weights)
         right = (logits.detach().argmax(1) == labels).sum()
         if share < 1.0:
-            loss = share * loss + (1 - share) * self._loss(logits, others)
             right = share * right + (1 - share) * (logits.detach().argmax(1) == others).sum()
-        weights = phase.class_weights
         whole = len(batch.everyone) if weights is None else weights[batch.everyone].sum()
-        mean = loss / whole
+        mean = losses.sum() / whole
         phase.optimizer.zero_grad(set_to_none=True)
         # what several processes find is averaged, not added up, and each has only its share of the rows
         self._scaler.scale(mean * self._processes.count).backward()  # type: ignore[no-untyped-call]
@@ -127,10 +126,6 @@ class _Run:
         self.totals += torch.stack([mean.detach() * len(batch.everyone), right.float()])
         self.rows += batch.own
         self.step += 1
-
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        losses, _ = row_losses(logits, labels, self._hp.label_smoothing, self._phase.class_weights)
-        return losses.sum()
 
     def agree(self) -> None:
         """Take the main process's running statistics: all measure the network that it saves."""
