@@ -9,10 +9,11 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from kennel.errors import DataError, Stopped, TrainingError, WeightsError
+from kennel.errors import DataError, HyperparameterError, Stopped, TrainingError, WeightsError
 from kennel.hyperparameters import parse_hyperparameters
 from kennel.images.preprocess import IMAGENET_MEAN
 from kennel.model.artifact import load_manifest
+from kennel.training.distributed import Processes
 from kennel.training.job import Job
 from kennel.training.progress import StopSignal
 from kennel.training.run import Trainer, run
@@ -335,3 +336,11 @@ def test_a_trial_that_is_given_up_in_the_heads_epochs_trains_no_network(colour_i
     job = Job(parse_hyperparameters(values), {"training": colour_images}, *folders)
     assert Trainer(job, StopSignal()).fit(job.hyperparameters, give_up).best.epoch == 1
     assert seen == [1]
+
+
+def test_a_batch_that_is_too_small_for_all_processes_is_refused(colour_images, tmp_path):
+    hp = parse_hyperparameters({**SMALL, "weights": "none", "batch_size": "7"})
+    folders = (tmp_path / name for name in ("model", "output", "cache", "weights"))
+    trainer = Trainer(Job(hp, {"training": colour_images}, *folders), StopSignal(), Processes(0, 4, 0, 4))
+    with pytest.raises(HyperparameterError, match=r"batch_size=7 for 4 processes together.* take 8 or more"):
+        trainer.fit(hp)

@@ -90,6 +90,7 @@ class Trainer:
         """
         session = self._session
         precision = self._precision(hp)
+        self._check_share(hp)
         frozen = self._backbone(hp)  # first, so that bad weights are said before images are decoded
         if not hp.head_only:
             trained_blocks(frozen.backbone, hp)  # as above
@@ -165,6 +166,15 @@ class Trainer:
         if hp.precision == "float16" and self._session.device.type == "cpu":
             raise HyperparameterError("precision=float16 needs a GPU; use auto, bfloat16 or float32")
         return fast_precision(self._session.device) if hp.precision == "auto" else getattr(torch, hp.precision)
+
+    def _check_share(self, hp: Hyperparameters) -> None:
+        """Raise HyperparameterError when batch norms that are trained would see a single image in a process."""
+        count = self._session.processes.count
+        if hp.from_scratch and hp.batch_size < 2 * count:
+            raise HyperparameterError(
+                f"batch_size={hp.batch_size} for {count} processes together: batch norm needs two images or more in "
+                f"each; take {2 * count} or more"
+            )
 
     def _backbone(self, hp: Hyperparameters) -> _Frozen:
         """Make the backbone with its first weights, or find the one that an equal network began with."""
