@@ -38,9 +38,12 @@ def earlier_model(platform: Platform, model: str) -> tuple[str, dict[str, str]]:
     """
     manifest = Path(model) / "kennel.json"
     if manifest.is_file():
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-        size = found["preprocessing"]["crop"]
-        return model, {"backbone": found["backbone"], "fc_units": str(found["fc_units"]), "image_size": str(size)}
+        try:
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+            size = found["preprocessing"]["crop"]
+            return model, {"backbone": found["backbone"], "fc_units": str(found["fc_units"]), "image_size": str(size)}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{manifest} is damaged: {error!r}; give another model folder, or a job") from error
     try:
         job = platform.sagemaker.describe_training_job(TrainingJobName=model)
     except (ClientError, ParamValidationError):

@@ -113,6 +113,14 @@ def test_two_processes_give_the_figures_of_one_and_leave_nothing_a5_8_a6_7_b6_b1
     assert list(temporary.iterdir()) == []  # a6.7, b12
 
 
+def test_what_two_processes_measure_is_the_model_that_is_saved_a5_8(job):
+    job.config("hyperparameters.json", {**SCRATCH, **TWO, "epochs": "3", "precision": "float32", "ema_decay": "0.5"})
+    assert job.train() == 0, job.log
+    *epochs, saved = metric_lines(job)
+    best = epochs[int(saved["best_epoch"]) - 1]
+    assert saved["valid_loss"] == pytest.approx(best["valid_loss"], abs=1.5e-4)  # each has its own running statistics
+
+
 def test_two_processes_that_are_killed_go_on_where_they_were_a6_2(job):
     job.config("hyperparameters.json", {**SCRATCH, **TWO, "epochs": "16", "checkpoint_seconds": "0"})
     (job.tree / "checkpoints").mkdir()

@@ -49,6 +49,14 @@ def test_a_job_or_a_folder_is_continued(kennel, colour_images, tmp_path):
     assert (refused.returncode, "leave out one" in refused.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"backbone": "resnet18"}'])
+def test_a_damaged_model_folder_is_not_continued_and_says_so(kennel, colour_images, tmp_path, text):
+    (tmp_path / "kennel.json").write_text(text)
+    refused = kennel("train", "--data", colour_images, "--from-model", tmp_path)
+    assert (refused.returncode, "kennel.json is damaged" in " ".join(refused.stderr.split())) == (1, True)
+    assert "Traceback" not in refused.stderr
+
+
 def test_train_deploy_invoke_and_delete_do_the_whole_way(kennel, colour_images, home):
     trained = kennel("train", "--data", colour_images, "--name", "colours", *SMALL)
     assert trained.returncode == 0, trained.stderr

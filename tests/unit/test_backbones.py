@@ -91,7 +91,7 @@ def test_frozen_features_are_those_of_the_plain_network(network):
     images = normalized(size)
     with torch.inference_mode():
         expected = classifier.backbone.eval()(torch.from_numpy(images))
-    found = FrozenBackbone(classifier.backbone).features(images)
+    found = FrozenBackbone(classifier.backbone).features(torch.as_tensor(images))
     assert found.shape == (3, FEATURES[name])
     assert (found - expected).abs().max() <= 1e-4 * max(1, expected.abs().max())
 
@@ -152,7 +152,7 @@ def test_a_network_that_cannot_be_followed_is_taken_as_it_is():
     images = normalized(8)
     with torch.inference_mode():
         expected = copy.deepcopy(backbone).eval()(torch.from_numpy(images))
-    assert torch.allclose(FrozenBackbone(backbone).features(images), expected, atol=1e-6)
+    assert torch.allclose(FrozenBackbone(backbone).features(torch.as_tensor(images)), expected, atol=1e-6)
 
 
 # image sizes

@@ -1,4 +1,5 @@
 import io
+import json
 import logging
 import shutil
 import tarfile
@@ -240,6 +241,7 @@ def same_backbones(folder, one, other):
 def test_a_job_keeps_the_earlier_mean_and_deviation(train, earlier, tmp_path):
     train("again", {"model": earlier})
     assert load_manifest(tmp_path / "again" / "model").preprocessing.mean == (0.1, 0.2, 0.3)
+    assert json.loads((tmp_path / "again" / "output" / "data.json").read_text())["mean"] == [0.1, 0.2, 0.3]
     train("all", {"model": earlier}, unfreeze="all", statistics="imagenet", epochs="1")
     assert load_manifest(tmp_path / "all" / "model").preprocessing.mean == Preprocessing.for_size(32).mean
 

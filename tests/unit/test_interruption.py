@@ -49,3 +49,4 @@ def test_a_job_asked_to_stop_at_any_moment_ends_soon_and_keeps_the_model_that_wa
         assert stopped["seconds"] < 20
         epochs = [line for line in stopped["lines"] if line.startswith(("epoch=", "resume"))]
         assert stopped["model"] or not epochs, stopped
+    assert all(result == happened["whole"] for result in happened["finished"]), happened

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
-from kennel.training.loss import balanced_class_weights, mixed_row_losses, row_losses
+from kennel.training.loss import mixed_row_losses, row_losses
 
 ROWS, CLASSES = 12, 5
 OPTIONS = [(smoothing, weighted) for smoothing in (0.0, 0.1, 0.9) for weighted in (False, True)]
@@ -66,12 +66,3 @@ def test_logits_of_half_precision_are_judged_in_float32(rows):
     assert torch.equal(losses, mixed_row_losses(logits.float(), labels, others, 0.5, 0.1, weights)[0])
     losses.sum().backward()
     assert logits.grad.dtype == torch.bfloat16
-
-
-def test_balanced_weights_let_classes_count_alike_and_leave_the_sum():
-    labels = torch.tensor([0] * 6 + [1] * 3 + [2])
-    weights = balanced_class_weights(labels, 3)
-    assert weights.dtype == torch.float32
-    assert [float(weights[labels[labels == c]].sum()) for c in range(3)] == pytest.approx([10 / 3] * 3)
-    assert float(weights[labels].sum()) == pytest.approx(10)
-    assert torch.isfinite(balanced_class_weights(labels, 4)).all()

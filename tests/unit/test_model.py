@@ -210,7 +210,7 @@ def test_folding_the_batch_norms_does_not_change_the_features(name):
     backbone.train()(images)  # so that the running statistics are not those of a fresh network
     with torch.inference_mode():
         expected = backbone.eval()(images)
-    found = FrozenBackbone(backbone).features(images.numpy())
+    found = FrozenBackbone(backbone).features(images)
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -224,7 +224,7 @@ def test_the_network_to_be_trained_is_not_changed_by_reading_its_features():
     ).new_classifier()
     before = weights_fingerprint(classifier)
     classifier.train()
-    FrozenBackbone(classifier.backbone, torch.bfloat16).features(np.zeros((1, 3, 64, 64), np.float32))
+    FrozenBackbone(classifier.backbone, torch.bfloat16).features(torch.zeros(1, 3, 64, 64))
     assert weights_fingerprint(classifier) == before
     assert all(module.training for module in classifier.modules())
 
@@ -247,6 +247,6 @@ def test_a_frozen_backbone_lets_go_of_the_weights_that_it_has_folded():
     backbone = build_backbone("resnet18")
     given, frozen = weakref.ref(backbone), FrozenBackbone(backbone)
     del backbone
-    frozen.features(np.zeros((1, 3, 32, 32), np.float32))
+    frozen.features(torch.zeros(1, 3, 32, 32))
     gc.collect()
     assert given() is None

@@ -67,8 +67,16 @@ def test_each_host_gets_the_files_that_others_have_a2_7(unite):
     one, other = unite(first, second)
     everything = {"training": first["training"] | second["training"], "extra": second["extra"]}
     assert texts(one[1]) == texts(other[1]) == everything
-    assert one[1]["training"]["train/b/3"][1] == 0  # equal at every attempt
     assert other[1]["training"]["train/b/3"][1] == 1001 * 10**9  # its own
+
+
+def test_a_sent_files_time_is_that_of_its_content(unite):
+    def time_of(text):  # in the folder that the attempt before it has left
+        return unite({"training": {}}, {"training": {"train/b/3.bmp": text}})[0][1]["training"]["train/b/3.bmp"][1]
+
+    first = time_of("three")
+    assert time_of("other") != first  # an image of the same size is another one to the cache
+    assert time_of("three") == first
 
 
 def test_a_host_without_any_file_gets_all_a2_7(unite):

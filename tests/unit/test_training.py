@@ -1,19 +1,22 @@
 import csv
 import json
 import logging
+import os
 import re
+import shutil
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
-from kennel.errors import DataError, Stopped, TrainingError, WeightsError
+from kennel.errors import DataError, HyperparameterError, Stopped, TrainingError, WeightsError
 from kennel.hyperparameters import parse_hyperparameters
 from kennel.images.preprocess import IMAGENET_MEAN
 from kennel.model.artifact import load_manifest
+from kennel.training.distributed import Processes
 from kennel.training.job import Job
 from kennel.training.progress import StopSignal
-from kennel.training.run import run
+from kennel.training.run import Trainer, run
 from tests.samples import write_colour_images
 
 SMALL = {"backbone": "resnet18", "image_size": "32", "epochs": "2", "batch_size": "8"}
@@ -23,7 +26,7 @@ SMALL = {"backbone": "resnet18", "image_size": "32", "epochs": "2", "batch_size"
 def train(colour_images, resnet18_weights, tmp_path, caplog):
     """Run a job on the colour images and return the lines of its log."""
 
-    def run_job(data=colour_images, stop=None, name="job", **hyperparameters):
+    def run_job(data=colour_images, stop=None, name="job", checkpoints=None, **hyperparameters):
         caplog.clear()
         caplog.set_level(logging.INFO, logger="kennel")
         values = {**SMALL, "weights": str(resnet18_weights), **hyperparameters}
@@ -34,6 +37,7 @@ def train(colour_images, resnet18_weights, tmp_path, caplog):
             output_dir=tmp_path / name / "output",
             cache_dir=tmp_path / "cache",
             weights_dir=tmp_path / "no weights",
+            checkpoint_dir=checkpoints,
         )
         run(job, stop or StopSignal())
         return caplog.messages
@@ -316,3 +320,50 @@ def test_memory_stays_flat_over_thirty_epochs(train):
         logging.getLogger("kennel").removeHandler(listener)
     assert len(resident) == 30
     assert max(resident[10:]) - resident[9] < 20  # megabytes; the network has 3, an epoch's images 0.1
+
+
+def test_a_job_stopped_in_the_heads_epochs_goes_on_with_these_a1_9_a6_2(train, tmp_path):
+    hyperparameters = {"epochs": "3", "unfreeze": "1", "fine_tune_epochs": "1"}
+    whole = train(name="whole", **hyperparameters)
+    stop = StopSignal()
+    with stopping_at("epoch=1 ", stop):
+        train(stop=stop, checkpoints=tmp_path / "checkpoints", **hyperparameters)
+    lines = train(checkpoints=tmp_path / "checkpoints", **hyperparameters)
+    assert any("; phase=head; epoch=2;" in line for line in lines if line.startswith("resume"))
+    assert lines[-1] == whole[-1]
+
+
+def test_a_job_goes_on_with_images_that_were_copied_anew_a6_2(train, colour_images, tmp_path):
+    stop = StopSignal()
+    with stopping_at("epoch=2 ", stop):
+        train(stop=stop, checkpoints=tmp_path / "checkpoints", epochs="3")
+    again = shutil.copytree(colour_images, tmp_path / "again")
+    for file in again.rglob("*.png"):
+        os.utime(file, (1000, 1000))  # as another machine has them, where the job is started again
+    lines = train(data=again, checkpoints=tmp_path / "checkpoints", epochs="3")
+    assert any(line.startswith("resume") for line in lines)
+    (again / "train" / "red" / "0.png").write_bytes((again / "train" / "red" / "1.png").read_bytes())
+    lines = train(data=again, checkpoints=tmp_path / "checkpoints", epochs="3")
+    assert not any(line.startswith("resume") for line in lines)
+
+
+def test_a_trial_that_is_given_up_in_the_heads_epochs_trains_no_network(colour_images, resnet18_weights, tmp_path):
+    seen = []
+
+    def give_up(epoch, metrics):
+        seen.append(epoch)
+        return False
+
+    values = {**SMALL, "weights": str(resnet18_weights), "unfreeze": "1"}
+    folders = (tmp_path / name for name in ("model", "output", "cache", "weights"))
+    job = Job(parse_hyperparameters(values), {"training": colour_images}, *folders)
+    assert Trainer(job, StopSignal()).fit(job.hyperparameters, give_up).best.epoch == 1
+    assert seen == [1]
+
+
+def test_a_batch_that_is_too_small_for_all_processes_is_refused(colour_images, tmp_path):
+    hp = parse_hyperparameters({**SMALL, "weights": "none", "batch_size": "7"})
+    folders = (tmp_path / name for name in ("model", "output", "cache", "weights"))
+    trainer = Trainer(Job(hp, {"training": colour_images}, *folders), StopSignal(), Processes(0, 4, 0, 4))
+    with pytest.raises(HyperparameterError, match=r"batch_size=7 for 4 processes together.* take 8 or more"):
+        trainer.fit(hp)

@@ -1,7 +1,6 @@
 """The views of an image that training sees."""
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
 
 def augmented_views(augment: str) -> tuple[str, ...]:
@@ -14,6 +13,6 @@ def test_views(test_time_augment: str) -> tuple[str, ...]:
     return ("original", "mirrored") if test_time_augment == "flip" else ("original",)
 
 
-def apply_view(view: str, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return `pixels` (N, S, S, 3) as seen in `view`, without copying them."""
-    return pixels[:, :, ::-1] if view == "mirrored" else pixels
+def apply_view(view: str, images: Tensor) -> Tensor:
+    """Return `images` (N, 3, S, S) as seen in `view`."""
+    return images.flip(3) if view == "mirrored" else images

@@ -39,7 +39,7 @@ class SkippedImage:
 class PackedImages:
     """The decoded images of one split, in the order of their records."""
 
-    key: str  # equal for equal files and equal preprocessing
+    key: str  # equal for files of equal names, sizes and times, and equal preprocessing
     pixels: NDArray[np.uint8]  # (N, S, S, 3), memory-mapped
     labels: NDArray[np.int64]  # (N,)
     names: tuple[str, ...]  # N file names, relative to the split's folder
@@ -48,6 +48,11 @@ class PackedImages:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def content(self) -> str:
+        """Equal for equal files with equal labels in the same order, whenever and wherever they were written."""
+        return hashlib.sha256(self.hashes.tobytes() + self.labels.tobytes()).hexdigest()
 
 
 def pack_images(

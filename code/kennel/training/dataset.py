@@ -1,6 +1,7 @@
 """The images of a job: found, decoded once, looked through for mistakes, and described in the log."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +26,8 @@ from kennel.training.progress import StopSignal, reporter
 
 IMBALANCE = 10  # times as many images in the largest class as in the smallest: more is said in a warning
 
+Adapt = Callable[[Hyperparameters, Preprocessing], Preprocessing]
+
 log = logging.getLogger(__name__)
 
 
@@ -41,12 +44,18 @@ class _Loaded:
 class DataSet:
     """The images of all splits; each size is decoded once."""
 
-    def __init__(self, job: Job, cache: Cache, stop: StopSignal, processes: Processes) -> None:
-        """Look at the folders. Raises DataError when they hold no data set."""
+    def __init__(
+        self, job: Job, cache: Cache, stop: StopSignal, processes: Processes, adapt: Adapt = lambda hp, own: own
+    ) -> None:
+        """Look at the folders; `adapt` returns what an earlier model makes of this data set's preprocessing.
+
+        Raises DataError when they hold no data set.
+        """
         self._job = job
         self._cache = cache
         self._stop = stop
         self._processes = processes
+        self._adapt = adapt
         self._index = index_images(job.channels)
         missing = () if self._index.test else ("there is no test split: the model will be saved untested",)
         self._warnings = (*self._index.warnings, *missing)
@@ -65,9 +74,9 @@ class DataSet:
         """Return how images become what the network sees; the data set's own statistics need its images decoded."""
         plain = Preprocessing.for_size(hp.image_size)
         if not hp.dataset_statistics:
-            return plain
+            return self._adapt(hp, plain)
         statistics = self._channel_statistics(self._load(hp).splits["train"])
-        return replace(plain, mean=statistics.mean, std=statistics.std)
+        return self._adapt(hp, replace(plain, mean=statistics.mean, std=statistics.std))
 
     def images(self, hp: Hyperparameters) -> dict[str, PackedImages]:
         """Return the decoded images of each split: `train`, `valid` and, where there is one, `test`.

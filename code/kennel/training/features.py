@@ -1,6 +1,7 @@
 """Run a frozen backbone over packed images once; every epoch, trial and later job reads what it made."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from kennel.cache import Cache
-from kennel.engines.torch_engine import BATCH, FrozenBackbone
+from kennel.engines.torch_engine import FrozenBackbone
 from kennel.errors import Stopped
 from kennel.images.augment import apply_view
 from kennel.images.pack import PackedImages
 from kennel.images.preprocess import Preprocessing
+from kennel.training.batches import ImageBatches
 from kennel.training.distributed import ALONE, Processes
 
 FILE = "features.npy"
@@ -64,13 +66,17 @@ def _run(
     rows: range,
     report: Callable[[int], None],
 ) -> torch.Tensor:
-    parts = []
-    for start in range(rows.start, rows.stop, BATCH):
-        stop = min(start + BATCH, rows.stop)
-        pixels = apply_view(view, images.pixels[start:stop])
-        parts.append(backbone.features(preprocessing.normalize(pixels)).cpu())
-        report(stop - rows.start)
-    return torch.cat(parts) if parts else backbone.features(preprocessing.normalize(images.pixels[:1]))[:0].cpu()
+    """Run the rows through the backbone; the next ones are read, and normalized on the device, meanwhile."""
+    some = replace(images, pixels=images.pixels[rows.start : rows.stop], labels=images.labels[rows.start : rows.stop])
+    features, done = torch.empty(0), 0
+    for batch in ImageBatches(some, preprocessing, "none", backbone.batch_size, backbone.device).epoch(None):
+        part = backbone.run(apply_view(view, batch.inputs)).cpu()
+        if not done:
+            features = part.new_empty((len(rows), part.shape[1]))
+        features[done : done + len(part)] = part
+        done += len(part)
+        report(done)
+    return features
 
 
 def _run_share(

@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from kennel.training.averaging import WeightAverage
 from kennel.training.batches import Batch, Batches
 from kennel.training.checkpoint import Checkpoints
 from kennel.training.distributed import ALONE, Processes
-from kennel.training.loss import row_losses
+from kennel.training.loss import mixed_row_losses
 from kennel.training.mixing import mix
 from kennel.training.progress import StopSignal
 from kennel.training.randomness import generator_for, seed_for
@@ -45,6 +45,10 @@ class BestEpoch:
             return True
         mine = (self.metrics["valid_accuracy"], -self.metrics["valid_loss"])
         return mine > (other.metrics["valid_accuracy"], -other.metrics["valid_loss"])
+
+    def on_cpu(self) -> "BestEpoch":
+        """Return the epoch with its weights in main memory."""
+        return replace(self, weights={name: weight.cpu() for name, weight in self.weights.items()})
 
 
 OnEpoch = Callable[[int, Mapping[str, float]], bool]  # gets epoch and metrics; whether training should go on
@@ -108,14 +112,13 @@ class _Run:
         with torch.autocast(self._device.type, phase.precision, enabled=phase.precision is not torch.float32):
             logits = self._network(inputs)
         logits, labels, others = logits[: batch.own].float(), batch.labels[: batch.own], others[: batch.own]
-        loss = self._loss(logits, labels)
+        weights = phase.class_weights
+        losses, _ = mixed_row_losses(logits, labels, others, share, hp.label_smoothing, weights)
         right = (logits.detach().argmax(1) == labels).sum()
         if share < 1.0:
-            loss = share * loss + (1 - share) * self._loss(logits, others)
             right = share * right + (1 - share) * (logits.detach().argmax(1) == others).sum()
-        weights = phase.class_weights
         whole = len(batch.everyone) if weights is None else weights[batch.everyone].sum()
-        mean = loss / whole
+        mean = losses.sum() / whole
         phase.optimizer.zero_grad(set_to_none=True)
         # what several processes find is averaged, not added up, and each has only its share of the rows
         self._scaler.scale(mean * self._processes.count).backward()  # type: ignore[no-untyped-call]
@@ -128,9 +131,10 @@ class _Run:
         self.rows += batch.own
         self.step += 1
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        losses, _ = row_losses(logits, labels, self._hp.label_smoothing, self._phase.class_weights)
-        return losses.sum()
+    def agree(self) -> None:
+        """Take the main process's running statistics: all measure the network that it saves."""
+        for buffer in self.kept.buffers():
+            self._processes.broadcast(buffer, source=0)
 
     def train_metrics(self) -> dict[str, float]:
         """Return what the epoch's steps had on average, over all processes."""
@@ -183,7 +187,7 @@ def _together(module: nn.Module, device: torch.device, processes: Processes) -> 
         return module
     from torch.nn.parallel import DistributedDataParallel  # noqa: PLC0415 - slow to import, and for several alone
 
-    return DistributedDataParallel(module, device_ids=[processes.local_rank] if device.type == "cuda" else None)
+    return DistributedDataParallel(module, device_ids=[torch.cuda.current_device()] if device.type == "cuda" else None)
 
 
 def fit(
@@ -212,6 +216,7 @@ def fit(
             if _interrupted(run, stop, checkpoints, processes):
                 return _best_or_stopped(run)
             run.train_on(batch)
+        run.agree()
         metrics = run.train_metrics()
         try:
             metrics |= evaluate_batches(run.kept, phase.valid, stop, phase.precision, processes)

@@ -40,13 +40,3 @@ def mixed_row_losses(
         return losses, weights
     other_losses, other_weights = row_losses(logits, other_labels, smoothing, class_weights)
     return share * losses + (1 - share) * other_losses, share * weights + (1 - share) * other_weights
-
-
-def balanced_class_weights(labels: Tensor, classes: int) -> Tensor:
-    """Return weights (classes,) float32 that let each class count alike: N / (classes · images of the class).
-
-    This is scikit-learn's `balanced`; the weights of all `labels` (N,) int64 add up to N. A class without images gets
-    the weight of one with a single image.
-    """
-    counts = torch.bincount(labels, minlength=classes)
-    return len(labels) / (classes * counts.clamp(min=1)).float()

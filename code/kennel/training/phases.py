@@ -39,7 +39,7 @@ class Session:
 
     def preprocessing(self, hp: Hyperparameters) -> Preprocessing:
         """Return how images become what the network sees."""
-        return self.start.preprocessing(hp, self.data.preprocessing(hp))
+        return self.data.preprocessing(hp)
 
     def class_weights(self, hp: Hyperparameters) -> Tensor | None:
         """Return what each class counts in the loss, (classes,) on the device; None when they count alike."""

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -77,7 +78,8 @@ class Trainer:
         log.info("start device=%s; backbone=%s; trained=%s;", describe_device(device), hp.backbone, trained)
         cache = Cache(job.cache_dir)
         start = Start(job.channels, job.weights_dir, cache)
-        self._session = Session(start, DataSet(job, cache, stop, processes), cache, device, stop, processes)
+        data = DataSet(job, cache, stop, processes, start.preprocessing)
+        self._session = Session(start, data, cache, device, stop, processes)
         self._backbones: dict[tuple[Any, ...], _Frozen] = {}
         self._features: dict[tuple[Any, ...], Features] = {}
 
@@ -89,6 +91,7 @@ class Trainer:
         """
         session = self._session
         precision = self._precision(hp)
+        self._check_share(hp)
         frozen = self._backbone(hp)  # first, so that bad weights are said before images are decoded
         if not hp.head_only:
             trained_blocks(frozen.backbone, hp)  # as above
@@ -97,18 +100,26 @@ class Trainer:
         torch.set_rng_state(frozen.random)
         backbone = frozen.backbone if hp.head_only else copy.deepcopy(frozen.backbone)
         classifier = Classifier(backbone, session.start.head(hp, backbone, session.data.classes))
-        best = None
+        best, given_up = None, False
+
+        def watch(epoch: int, metrics: Mapping[str, float]) -> bool:
+            nonlocal given_up
+            given_up = not on_epoch(epoch, metrics)
+            return not given_up
+
         if not hp.from_scratch and (resumed is None or resumed["phase"] == "head"):
             features = self._make_features(frozen, hp, precision)
             # the head is small: of several processes, the main one fits it for all
+            phase = head_phase(session, classifier.head, features, hp)
             best = session.processes.by_main(
-                lambda: fit(
-                    head_phase(session, classifier.head, features, hp), hp, session.stop, on_epoch, checkpoints, resumed
-                )
+                lambda: fit(phase, hp, session.stop, watch, checkpoints, resumed).on_cpu()  # for all processes
             )
             classifier.head.load_state_dict(best.weights)
             best = replace(best, weights=copy.deepcopy(classifier.state_dict()))
             resumed = None
+            # stopped: a checkpoint of the network would hide from the next start that the head is not done
+            if session.processes.any(given_up or session.stop.is_set()):
+                return Fitted(hp, classifier, best)
         if not hp.head_only:
             phase = network_phase(session, classifier, hp, precision)
             best = fit(phase, hp, session.stop, on_epoch, checkpoints, resumed, best, session.processes)
@@ -158,6 +169,15 @@ class Trainer:
             raise HyperparameterError("precision=float16 needs a GPU; use auto, bfloat16 or float32")
         return fast_precision(self._session.device) if hp.precision == "auto" else getattr(torch, hp.precision)
 
+    def _check_share(self, hp: Hyperparameters) -> None:
+        """Raise HyperparameterError when batch norms that are trained would see a single image in a process."""
+        count = self._session.processes.count
+        if hp.from_scratch and hp.batch_size < 2 * count:
+            raise HyperparameterError(
+                f"batch_size={hp.batch_size} for {count} processes together: batch norm needs two images or more in "
+                f"each; take {2 * count} or more"
+            )
+
     def _backbone(self, hp: Hyperparameters) -> _Frozen:
         """Make the backbone with its first weights, or find the one that an equal network began with."""
         key = (hp.backbone, hp.weights, hp.image_size, hp.seed)
@@ -175,7 +195,7 @@ class Trainer:
             identity = {
                 "job": self._job.name,
                 "hyperparameters": hyperparameters,
-                "images": [images["train"].key, images["valid"].key],
+                "images": [images["train"].content, images["valid"].content],
                 "backbone": weights_fingerprint(frozen.backbone),
                 "processes": self._session.processes.count,
             }

@@ -4,8 +4,10 @@ SageMaker gives each host other files where a channel is ShardedByS3Key, and a h
 are sent as they are: all that comes after, from the listing to the messages about bad images, is as on one host.
 """
 
+import hashlib
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -36,6 +38,7 @@ def unite(channels: Mapping[str, Path], processes: Processes, folder: Path, chun
     if all(listing == everywhere[0] for listing in everywhere):
         return dict(channels)
     if mine is not None:
+        shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed: in a container numbers come again
         for channel in _names(everywhere):
             (folder / channel).mkdir(parents=True)
         _link(mine, channels, folder)
@@ -136,6 +139,7 @@ class _Writer:
             os.utime(path, (0, 0))
         self._files = iter((path, size) for path, (*_, size) in zip(paths, files, strict=True) if size)
         self._path, self._left = Path(), 0
+        self._hash = hashlib.blake2b()
 
     def write(self, part: torch.Tensor) -> None:
         """Write a part (B,) uint8, into as many files as it fills."""
@@ -143,8 +147,12 @@ class _Writer:
         while data:
             if not self._left:
                 self._path, self._left = next(self._files)
+                self._hash = hashlib.blake2b(digest_size=7)
             now, data = data[: self._left], data[self._left :]
             with self._path.open("ab") as file:
                 file.write(now)
-            os.utime(self._path, (0, 0))  # equal at the next attempt, so that its decoded image is found in the cache
+            self._hash.update(now)
             self._left -= len(now)
+            if not self._left:  # a time for each content: the cache finds its image again, and never another's
+                time = int.from_bytes(self._hash.digest())
+                os.utime(self._path, ns=(time, time))
