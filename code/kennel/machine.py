@@ -3,15 +3,22 @@
 import os
 from pathlib import Path
 
+CORES = "KENNEL_CORES"  # what a process should use where others work beside it
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use: its CPU affinity, capped by the container's CPU quota; at least 1."""
-    cores = len(os.sched_getaffinity(0))
-    quota = _cgroup_quota()
-    return max(1, min(cores, int(quota))) if quota else cores
+    """Return how many cores this process may use; at least 1.
+
+    That is its CPU affinity, capped by the container's CPU quota and by the variable KENNEL_CORES.
+    """
+    cores = [len(os.sched_getaffinity(0))]
+    if quota := _cgroup_quota():
+        cores.append(int(quota))
+    if (asked := os.environ.get(CORES, "")).isdecimal():
+        cores.append(int(asked))
+    return max(1, min(cores))
 
 
 def _cgroup_quota() -> float | None:

@@ -38,6 +38,7 @@ from kennel.machine import available_cores
 from kennel.model.backbones import build_backbone, load_weights
 from kennel.model.classifier import Classifier, make_head
 from kennel.training.features import extract_features
+from kennel.training.fine_tuning import train_mode
 from kennel.training.job import Job
 from kennel.training.progress import StopSignal
 from kennel.training.run import Trainer
@@ -162,7 +163,8 @@ def bare_step(case: Case, steps: int) -> float:
     device = pick_device()
     backbone = build_backbone(case.backbone)
     network = Classifier(backbone, make_head(backbone, 512, 0.5, CLASSES))
-    network.train().to(device, memory_format=torch.channels_last)
+    network.to(device, memory_format=torch.channels_last)
+    train_mode(network, norms=False)  # as Kennel's step: pretrained batch norms keep their statistics, which is quicker
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     half = fast_precision(device)
     scaler = torch.amp.GradScaler(device.type, enabled=half == torch.float16)

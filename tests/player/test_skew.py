@@ -4,12 +4,18 @@ import csv
 import json
 
 import numpy as np
+import pytest
 
 from kennel_cli.endpoints import delete_endpoint, start_endpoint, wait_until_in_service
 
 
-def test_served_probabilities_are_those_that_the_job_wrote(sagemaker, runtime, request_for, finish, colour_images):
-    sagemaker.create_training_job(**request_for(epochs="2", learning_rate="0.005"))
+@pytest.mark.parametrize(
+    "hyperparameters", [{}, {"unfreeze": "1", "fine_tune_epochs": "1", "test_time_augment": "flip"}]
+)
+def test_served_probabilities_are_those_that_the_job_wrote(
+    sagemaker, runtime, request_for, finish, colour_images, hyperparameters
+):
+    sagemaker.create_training_job(**request_for(epochs="2", learning_rate="0.005", **hyperparameters))
     finish()
     endpoint = start_endpoint(sagemaker, "job", None)
     try:

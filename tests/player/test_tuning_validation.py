@@ -530,3 +530,24 @@ def test_the_best_training_job_is_the_earliest_with_the_best_objective_b5():
     assert best_trial(jobs, "Maximize")["TrainingJobName"] == "dogs-999"
     assert best_trial(jobs, "Minimize")["TrainingJobName"] == "dogs-004"
     assert best_trial(jobs[:1], "Maximize") is None
+
+
+def test_trials_that_train_a_network_beside_others_share_the_cores(monkeypatch):
+    from kennel_cli.platforms.trials import trial_request
+
+    monkeypatch.setattr("kennel_cli.platforms.trials.available_cores", lambda: 8)
+    config = {"HyperParameterTuningJobObjective": {"MetricName": "valid_loss"}, "ResourceLimits": {}}
+    definition = {"AlgorithmSpecification": {}, "ResourceConfig": {}, "Environment": {"A": "b"}}
+    tuning = {
+        "HyperParameterTuningJobName": "search",
+        "HyperParameterTuningJobConfig": config,
+        "TrainingJobDefinition": definition,
+    }
+
+    def environment(parallel, **hyperparameters):
+        config["ResourceLimits"]["MaxParallelTrainingJobs"] = parallel
+        return trial_request(tuning, 1, hyperparameters)["Environment"]
+
+    assert environment(4, unfreeze="all") == {"KENNEL_CORES": "2", "A": "b"}
+    assert environment(16, weights="none") == {"KENNEL_CORES": "1", "A": "b"}
+    assert environment(1, unfreeze="all") == environment(4) == environment(4, weights="no such=1", x="y") == {"A": "b"}

@@ -30,6 +30,7 @@ LIGHT = {
     "kennel.forking",
     "kennel.hyperparameters",
     "kennel.images.index",
+    "kennel.machine",
     "kennel.metrics",
     "kennel.report.comparison_page",
     "kennel.report.job_page",

@@ -250,3 +250,13 @@ def test_a_frozen_backbone_lets_go_of_the_weights_that_it_has_folded():
     frozen.features(torch.zeros(1, 3, 32, 32))
     gc.collect()
     assert given() is None
+
+
+def test_an_image_and_its_mirror_image_are_averaged_where_the_model_says_so(random_model):
+    classifier, manifest = load_artifact(random_model)
+    images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    plain = TorchEngine(classifier, manifest.preprocessing)
+    both = TorchEngine(classifier, manifest.preprocessing, ("original", "mirrored"))
+    expected = (plain.probabilities(images) + plain.probabilities(images[..., ::-1].copy())) / 2
+    assert np.abs(both.probabilities(images) - expected).max() < 1e-6
+    assert np.abs(both.probabilities(images) - plain.probabilities(images)).max() > 1e-3

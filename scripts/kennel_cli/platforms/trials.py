@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kennel.cache import digest
+from kennel.errors import HyperparameterError
+from kennel.hyperparameters import parse_hyperparameters
+from kennel.machine import CORES, available_cores
 from kennel_cli.platforms.platform import RUNNING
 from kennel_cli.platforms.responses import Response
 from kennel_cli.platforms.tuning_validation import OBJECTIVE_KEY
@@ -36,13 +39,29 @@ def trial_request(tuning: Mapping[str, Any], number: int, values: Mapping[str, s
         "RetryStrategy",
         "Environment",
     )
-    return {
+    request = {
         "TrainingJobName": f"{tuning['HyperParameterTuningJobName']}-{number:03}-{digest(hyperparameters)[:8]}",
         "HyperParameters": hyperparameters,
         "AlgorithmSpecification": dict(definition["AlgorithmSpecification"]),
         "ResourceConfig": _resources(definition),
         **{key: definition[key] for key in shared if key in definition},
     }
+    if cores := _share_of_cores(config["ResourceLimits"]["MaxParallelTrainingJobs"], hyperparameters):
+        request["Environment"] = {CORES: str(cores), **definition.get("Environment", {})}
+    return request
+
+
+def _share_of_cores(parallel: int, hyperparameters: Mapping[str, str]) -> int | None:
+    """Return how many cores a trial should use that trains a whole network beside others; None for all.
+
+    oneDNN's bfloat16 kernels wait for each other in a busy loop: two processes with two threads each on two cores take
+    thirty times as long as one after the other.
+    """
+    try:
+        head_only = parse_hyperparameters(hyperparameters).head_only
+    except HyperparameterError:  # the job itself will say so, or runs a script of the user's
+        return None
+    return None if parallel == 1 or head_only else max(1, available_cores() // parallel)
 
 
 def _resources(definition: Mapping[str, Any]) -> Response:
