@@ -59,6 +59,7 @@ def test_a_job_that_is_killed_goes_on_where_it_was_a2_10_a6_1_a6_2_a6_3(job):
     assert last_line(job) == ended
 
 
+@pytest.mark.process_only
 def test_another_jobs_checkpoints_and_broken_ones_are_named_and_left_alone_a6_1_b13(job):
     job.config("hyperparameters.json", {**FINE_TUNING, "epochs": "2"})
     assert job.train() == 0
@@ -80,6 +81,7 @@ def test_another_jobs_checkpoints_and_broken_ones_are_named_and_left_alone_a6_1_
     assert newest.read_bytes() == cut
 
 
+@pytest.mark.process_only
 def test_a_stopped_job_keeps_model_and_checkpoint_and_goes_on_a1_9_a6_2(job):
     job.start("train")
     job.wait_for("epoch=10 ")
@@ -95,6 +97,7 @@ def test_a_stopped_job_keeps_model_and_checkpoint_and_goes_on_a1_9_a6_2(job):
     assert "test_accuracy" in json.loads((job.tree / "model" / "kennel.json").read_text())["metrics"]
 
 
+@pytest.mark.process_only
 def test_without_a_folder_for_checkpoints_none_are_written_a2_10(job):
     (job.tree / "checkpoints").rmdir()
     job.config("hyperparameters.json", {**FINE_TUNING, "epochs": "2"})

@@ -9,7 +9,7 @@ import torch
 from kennel.model.torchvision_models import models
 from tests.samples import write_colour_images
 
-KILLS = os.environ.get("KENNEL_KILLS", "6")  # 50 and more take minutes
+KILLS = os.environ.get("KENNEL_KILLS", "4")  # 50 and more take minutes
 
 
 @pytest.fixture
