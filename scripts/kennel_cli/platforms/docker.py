@@ -47,8 +47,8 @@ class DockerRunner:
         owned = [tree]
         command = ["docker", "create", "--name", name, "--hostname", self.host, "--shm-size", SHM_SIZE]
         command += _mount(tree, BASE)
-        for source, target in _linked(tree):
-            if program == "train" and not target.is_relative_to(BASE / "input"):  # checkpoints (contract A6.1)
+        for link, source, target in _linked(tree):
+            if program == "train" and not link.is_relative_to(tree / "input"):  # checkpoints (contract A6.1)
                 owned.append(source)
                 command += _mount(source, target)
             else:
@@ -171,8 +171,8 @@ def _mount(source: Path, target: Path, *options: str) -> list[str]:
     return ["--mount", ",".join('"' + field.replace('"', '""') + '"' for field in fields)]  # a line of CSV
 
 
-def _linked(tree: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield what the links in the tree lead to: its place here, and where the link looks for it in the container.
+def _linked(tree: Path) -> Iterator[tuple[Path, Path, Path]]:
+    """Yield each link in the tree, what it leads to here, and where it looks for that in the container.
 
     The links themselves stay in the mounted tree, so they have to find the same path inside.
     """
@@ -181,7 +181,7 @@ def _linked(tree: Path) -> Iterator[tuple[Path, Path]]:
             link = Path(folder, name)
             if link.is_symlink():
                 inside = BASE / link.parent.relative_to(tree)
-                yield link.resolve(), Path(os.path.normpath(inside / link.readlink()))
+                yield link, link.resolve(), Path(os.path.normpath(inside / link.readlink()))
 
 
 def _why_killed(out_of_memory: bool, limit: int) -> str:
