@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kennel_cli.platforms.warm import _NOT_KEPT
+
 ROOT = Path(__file__).parents[2]
 
 # who may import whom inside `kennel`, beside the modules at its top
@@ -71,6 +73,13 @@ def test_the_core_does_not_know_the_command_line_and_the_command_line_only_light
     for file in (ROOT / "scripts").rglob("*.py"):
         used = {module for module in imports(file) if module.split(".")[0] == "kennel"}
         assert used <= LIGHT | HEAVY.get(file.name, set()), f"{file.name} imports {used - LIGHT}"
+
+
+def test_what_binds_the_toolkits_folders_when_imported_is_imported_anew_in_each_fork():
+    for file in (ROOT / "code" / "kennel" / "container").glob("*.py"):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sagemaker_training"):
+                assert f"kennel.container.{file.stem}" in _NOT_KEPT, file
 
 
 def setup(**environment):

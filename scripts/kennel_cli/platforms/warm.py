@@ -25,7 +25,7 @@ _IMPORTED = (
     "kennel.report.job_page",
 )
 # these look at SAGEMAKER_BASE_DIR when they are imported: each fork does that anew, with what they import there already
-_NOT_KEPT = ("sagemaker_training", "kennel.container.hook")
+_NOT_KEPT = ("sagemaker_training", "kennel.container.hook", "kennel.container.launch", "kennel.container.script")
 
 
 @functools.cache  # a trial's keeper, itself a fork, has nothing left to import
