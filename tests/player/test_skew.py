@@ -9,9 +9,7 @@ import pytest
 from kennel_cli.endpoints import delete_endpoint, start_endpoint, wait_until_in_service
 
 
-@pytest.mark.parametrize(
-    "hyperparameters", [{}, {"unfreeze": "1", "fine_tune_epochs": "1", "test_time_augment": "flip"}]
-)
+@pytest.mark.parametrize("hyperparameters", [{}, {"unfreeze": "all", "test_time_augment": "flip"}])
 def test_served_probabilities_are_those_that_the_job_wrote(
     sagemaker, runtime, request_for, finish, colour_images, hyperparameters
 ):
