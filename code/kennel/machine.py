@@ -21,6 +21,11 @@ def available_cores() -> int:
     return max(1, min(cores))
 
 
+def share_of_cores(processes: int) -> int:
+    """Return how many cores each of several processes may use that work at once; at least 1."""
+    return max(1, available_cores() // processes)
+
+
 def _cgroup_quota() -> float | None:
     try:
         if _CGROUP_V2.exists():

@@ -535,7 +535,7 @@ def test_the_best_training_job_is_the_earliest_with_the_best_objective_b5():
 def test_trials_that_train_a_network_beside_others_share_the_cores(monkeypatch):
     from kennel_cli.platforms.trials import trial_request
 
-    monkeypatch.setattr("kennel_cli.platforms.trials.available_cores", lambda: 8)
+    monkeypatch.setattr("kennel.machine.available_cores", lambda: 8)
     config = {"HyperParameterTuningJobObjective": {"MetricName": "valid_loss"}, "ResourceLimits": {}}
     definition = {"AlgorithmSpecification": {}, "ResourceConfig": {}, "Environment": {"A": "b"}}
     tuning = {

@@ -16,7 +16,7 @@ from sagemaker_training import entry_point, environment, errors, params
 from sagemaker_training.torch_distributed import TorchDistributedRunner
 
 from kennel.container.environment import folders
-from kennel.machine import available_cores
+from kennel.machine import share_of_cores
 
 _RANK = Path(__file__).with_name("rank.py")
 _GROUPS = "sagemaker_distribution_instance_groups"  # the SDK's hyperparameter, a JSON list of names
@@ -83,7 +83,7 @@ def train_together(given: environment.Environment, hosts: list[str], processes: 
 
     Raises ClientError with the reason of the first that failed.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(share_of_cores(processes)))
     os.environ["PYTHONSAFEPATH"] = "1"  # the folder of rank.py is no place to import from
     torchrun = Torchrun(
         str(_RANK),

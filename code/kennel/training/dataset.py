@@ -19,7 +19,7 @@ from kennel.images.pack import PackedImages, check_skipped, pack_images
 from kennel.images.preprocess import Preprocessing
 from kennel.images.statistics import ChannelStatistics
 from kennel.images.summary import HeldOut, class_counts, describe_data
-from kennel.machine import available_cores
+from kennel.machine import share_of_cores
 from kennel.training.distributed import Processes
 from kennel.training.job import Job
 from kennel.training.progress import StopSignal, reporter
@@ -108,7 +108,7 @@ class DataSet:
     def _decode(self, hp: Hyperparameters) -> _Loaded:
         records, held_out = self._records(hp.seed)
         preprocessing = Preprocessing.for_size(hp.image_size)
-        threads = hp.num_workers or max(1, available_cores() // self._processes.local_count)
+        threads = hp.num_workers or share_of_cores(self._processes.local_count)
         splits = {}
         for split, files in records.items():
             report = reporter("decode", split, len(files), self._stop)

@@ -6,7 +6,7 @@ from typing import Any
 from kennel.cache import digest
 from kennel.errors import HyperparameterError
 from kennel.hyperparameters import parse_hyperparameters
-from kennel.machine import CORES, available_cores
+from kennel.machine import CORES, share_of_cores
 from kennel_cli.platforms.platform import RUNNING
 from kennel_cli.platforms.responses import Response
 from kennel_cli.platforms.tuning_validation import OBJECTIVE_KEY
@@ -61,7 +61,7 @@ def _share_of_cores(parallel: int, hyperparameters: Mapping[str, str]) -> int | 
         head_only = parse_hyperparameters(hyperparameters).head_only
     except HyperparameterError:  # the job itself will say so, or runs a script of the user's
         return None
-    return None if parallel == 1 or head_only else max(1, available_cores() // parallel)
+    return None if parallel == 1 or head_only else share_of_cores(parallel)
 
 
 def _resources(definition: Mapping[str, Any]) -> Response:
