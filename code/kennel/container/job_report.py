@@ -22,9 +22,12 @@ from kennel.container.environment import (
     variable,
 )
 from kennel.errors import Stopped
+from kennel.harmless import harmless
 
 if TYPE_CHECKING:
     from kennel.training.job import Job
+
+_UNWRITTEN = "the report could not be written", "the model is not touched by that"
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,7 @@ def reported(job: "Job", folders: Folders) -> Iterator[None]:
     began = time.monotonic()
     known: dict[str, Any] = {}
     status, reason = "Completed", ""
-    with _harmless():
+    with harmless(*_UNWRITTEN):
         known = _describe(job, folders)
         write_json(job.output_dir / "job.json", {**known, "status": "InProgress", "reason": "", "seconds": None})
     try:
@@ -45,7 +48,7 @@ def reported(job: "Job", folders: Folders) -> Iterator[None]:
         reason = (str(error) or type(error).__name__).encode(errors="replace").decode()  # it may name an odd file
         raise
     finally:
-        with _harmless():
+        with harmless(*_UNWRITTEN):
             from kennel.report.job_page import write_job_page  # noqa: PLC0415 - a bad request fails before it is needed
 
             seconds = round(time.monotonic() - began, 1)
@@ -87,11 +90,3 @@ def _sources(channels: Mapping[str, Path]) -> dict[str, str]:
         if len(inside) == 1 and inside[0].is_symlink():
             sources[name] = str(inside[0].resolve())
     return sources
-
-
-@contextmanager
-def _harmless() -> Iterator[None]:
-    try:
-        yield
-    except Exception:
-        log.warning("the report could not be written; the model is not touched by that", exc_info=True)

@@ -6,10 +6,9 @@ Nothing here can end a job: what cannot be written is one warning, and missing i
 import base64
 import io
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from PIL import Image
 
 from kennel.atomic import write_json
 from kennel.engines.device import describe_device, pick_device
+from kennel.harmless import harmless
 from kennel.images.pack import PackedImages
 from kennel.training.distributed import Processes
 from kennel.training.evaluate import Evaluation
@@ -30,8 +30,6 @@ _MOST_PHOTOS = 24
 _SIDE = 112  # pixels of a thumbnail's longer side, at most
 _MOST_BYTES = 300_000  # of all thumbnails of a job together
 
-log = logging.getLogger(__name__)
-
 
 def epoch_recorder(folder: Path, processes: Processes, clock: Callable[[], float] = time.monotonic) -> OnEpoch:
     """Return a function to call after each epoch, which logs its metrics and, in the main process, writes them down.
@@ -41,11 +39,11 @@ def epoch_recorder(folder: Path, processes: Processes, clock: Callable[[], float
     if not processes.is_main:
         return log_epoch
     began = clock()
-    with _harmless(RECORD):
+    with _written(RECORD):
         (folder / RECORD).unlink(missing_ok=True)
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
-        with _harmless(RECORD):
+        with _written(RECORD):
             _append(folder, {"epoch": epoch, "seconds": round(clock() - began, 2), **metrics})
         return log_epoch(epoch, metrics)
 
@@ -54,7 +52,7 @@ def epoch_recorder(folder: Path, processes: Processes, clock: Callable[[], float
 
 def record_result(folder: Path, epoch: int, metrics: Mapping[str, float], hyperparameters: Mapping[str, Any]) -> None:
     """Write down the epoch that is kept, what the saved model was measured with, and what it was trained with."""
-    with _harmless(RECORD):
+    with _written(RECORD):
         _append(folder, {"best_epoch": epoch, **metrics, "hyperparameters": hyperparameters})
 
 
@@ -63,7 +61,7 @@ def record_worst(folder: Path, evaluation: Evaluation, images: PackedImages) -> 
 
     A thumbnail is the square that the network saw, as JPEG in base64.
     """
-    with _harmless(WORST):
+    with _written(WORST):
         write_json(folder / WORST, list(_worst(evaluation, images)))
 
 
@@ -104,9 +102,5 @@ def _append(folder: Path, value: Mapping[str, Any]) -> None:
         file.write(json.dumps(value) + "\n")
 
 
-@contextmanager
-def _harmless(name: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception:
-        log.warning("%s could not be written, and the report lacks it; the model is whole", name, exc_info=True)
+def _written(name: str) -> AbstractContextManager[None]:
+    return harmless(f"{name} could not be written", "the report lacks it, and the model is whole")
