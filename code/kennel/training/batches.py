@@ -14,6 +14,7 @@ from kennel.images.augment_batch import augment_batch, draw_changes
 from kennel.images.pack import PackedImages
 from kennel.images.preprocess import Preprocessing
 from kennel.training.distributed import ALONE, Processes
+from kennel.training.watching import UNWATCHED, Timer
 
 AHEAD = 2  # batches that are read while another is in work
 
@@ -37,10 +38,13 @@ class Batches(Protocol):
         """Return the number of batches in an epoch."""
         ...
 
-    def epoch(self, generator: torch.Generator | None, skip: int = 0) -> Iterator[Batch]:
+    def epoch(
+        self, generator: torch.Generator | None, skip: int = 0, timer: Timer = UNWATCHED.timer
+    ) -> Iterator[Batch]:
         """Yield the batches after the first `skip`: shuffled and in random views, or as they lie without `generator`.
 
-        Equal states of `generator` give equal batches.
+        Equal states of `generator` give equal batches. `timer` learns what it took to wait for a batch, and to bring
+        it to the device as the network wants it.
         """
         ...
 
@@ -62,7 +66,9 @@ class _Shuffled:
         count, rest = divmod(len(self._labels), self._batch_size)
         return max(1, count + (rest >= self._least))
 
-    def epoch(self, generator: torch.Generator | None, skip: int = 0) -> Iterator[Batch]:
+    def epoch(
+        self, generator: torch.Generator | None, skip: int = 0, timer: Timer = UNWATCHED.timer
+    ) -> Iterator[Batch]:
         """See `Batches.epoch`."""
         work = self._plan(generator)[skip:]
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
@@ -71,8 +77,11 @@ class _Shuffled:
                 read = reads.pop(0).result()
                 if following < len(work):
                     reads.append(pool.submit(self._read, *work[following]))
+                timer.mark("data")
                 inputs, labels, everyone = (tensor.to(self._device, non_blocking=True) for tensor in read)
-                yield Batch(self._finish(inputs, rows, seed), labels, self._share(rows)[1], everyone)
+                inputs = self._finish(inputs, rows, seed)
+                timer.mark("to_device")
+                yield Batch(inputs, labels, self._share(rows)[1], everyone)
 
     def _plan(self, generator: torch.Generator | None) -> list[tuple[Tensor, int | None]]:
         """Return the rows of each batch, and a seed for what is random about it."""

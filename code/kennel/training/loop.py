@@ -25,6 +25,7 @@ from kennel.training.loss import mixed_row_losses
 from kennel.training.mixing import mix
 from kennel.training.progress import StopSignal
 from kennel.training.randomness import generator_for, seed_for
+from kennel.training.watching import UNWATCHED, Watching
 
 AGREE = 8  # steps between two agreements of several processes on whether to stop, or to write a checkpoint
 
@@ -80,10 +81,13 @@ class Phase:
 class _Run:
     """A phase at some step of some epoch: all that changes while it is trained."""
 
-    def __init__(self, phase: Phase, hp: Hyperparameters, processes: Processes, best: BestEpoch | None) -> None:
+    def __init__(
+        self, phase: Phase, hp: Hyperparameters, processes: Processes, best: BestEpoch | None, watching: Watching
+    ) -> None:
         self._phase = phase
         self._hp = hp
         self._processes = processes
+        self._inspector, self._timer = watching.inspector, watching.timer
         self._mixing = phase.name == "network" and (hp.mixup > 0 or hp.cutmix > 0)
         self._device = next(phase.module.parameters()).device
         self._network = _together(phase.module, self._device, processes)
@@ -109,9 +113,11 @@ class _Run:
         if self._mixing:
             draws = generator_for(*place, "mixing")
             inputs, others, share = mix(inputs, batch.labels, hp.mixup, hp.cutmix, draws)
+        labels, others = batch.labels[: batch.own], others[: batch.own]
+        self._inspector.begin_step("TRAIN", labels)
         with torch.autocast(self._device.type, phase.precision, enabled=phase.precision is not torch.float32):
             logits = self._network(inputs)
-        logits, labels, others = logits[: batch.own].float(), batch.labels[: batch.own], others[: batch.own]
+        logits = logits[: batch.own].float()
         weights = phase.class_weights
         losses, _ = mixed_row_losses(logits, labels, others, share, hp.label_smoothing, weights)
         right = (logits.detach().argmax(1) == labels).sum()
@@ -119,17 +125,24 @@ class _Run:
             right = share * right + (1 - share) * (logits.detach().argmax(1) == others).sum()
         whole = len(batch.everyone) if weights is None else weights[batch.everyone].sum()
         mean = losses.sum() / whole
+        self._inspector.end_forward(logits.detach(), mean.detach() * self._processes.count)
         phase.optimizer.zero_grad(set_to_none=True)
+        self._timer.mark("forward")
         # what several processes find is averaged, not added up, and each has only its share of the rows
         self._scaler.scale(mean * self._processes.count).backward()  # type: ignore[no-untyped-call]
+        self._inspector.end_backward(self._scaler.get_scale)
+        self._timer.mark("backward")
         self._scaler.step(phase.optimizer)
         self._scaler.update()
         phase.scheduler.step()
         if self._average:
             self._average.update(phase.module)
+        self._inspector.end_step()
         self.totals += torch.stack([mean.detach() * len(batch.everyone), right.float()])
         self.rows += batch.own
         self.step += 1
+        self._timer.mark("optimizer")
+        self._timer.end_step(batch.own)
 
     def agree(self) -> None:
         """Take the main process's running statistics: all measure the network that it saves."""
@@ -199,6 +212,7 @@ def fit(
     resumed: Mapping[str, Any] | None = None,
     best: BestEpoch | None = None,
     processes: Processes = ALONE,
+    watching: Watching = UNWATCHED,
 ) -> BestEpoch:
     """Train through a phase, calling `on_epoch` after each epoch, and return the best epoch, which may be `best`.
 
@@ -206,20 +220,25 @@ def fit(
     When `stop` is set, a checkpoint is written and the best epoch so far is returned at once; Stopped is raised if
     there is none yet. Raises TrainingError when the loss is no longer a finite number.
     """
-    run = _Run(phase, hp, processes, best)
+    timer = watching.timer
+    run = _Run(phase, hp, processes, best, watching)
     if resumed:
         run.resume(resumed)
+    watching.inspector.begin_phase(phase.module)
+    timer.mark("start-up")
     patience = hp.early_stopping_patience
     while run.epoch <= phase.last_epoch:
         phase.train_mode()
-        for batch in phase.train.epoch(generator_for(hp.seed, "epoch", run.epoch), skip=run.step):
-            if _interrupted(run, stop, checkpoints, processes):
+        for batch in phase.train.epoch(generator_for(hp.seed, "epoch", run.epoch), run.step, timer):
+            stopping = _interrupted(run, stop, checkpoints, processes)
+            timer.mark("checkpoint")
+            if stopping:
                 return _best_or_stopped(run)
             run.train_on(batch)
         run.agree()
         metrics = run.train_metrics()
         try:
-            metrics |= evaluate_batches(run.kept, phase.valid, stop, phase.precision, processes)
+            metrics |= evaluate_batches(run.kept, phase.valid, stop, phase.precision, processes, watching)
         except Stopped:
             _write(run, checkpoints)
             return _best_or_stopped(run)
@@ -237,12 +256,17 @@ def fit(
 
 def _interrupted(run: _Run, stop: StopSignal, checkpoints: Checkpoints | None, processes: Processes) -> bool:
     """Write a checkpoint when it is time for one, and return whether training should stop."""
-    if processes.count > 1 and run.step % AGREE:
+    if not _agree_at(run.step, processes):
         return False
     stopping = processes.any(stop.is_set())
     if stopping or processes.any(checkpoints is not None and checkpoints.due):
         _write(run, checkpoints)
     return stopping
+
+
+def _agree_at(step: int, processes: Processes) -> bool:
+    """Return whether all processes ask each other before this step; one alone asks itself before each."""
+    return processes.count == 1 or step % AGREE == 0
 
 
 def _write(run: _Run, checkpoints: Checkpoints | None) -> None:
@@ -267,18 +291,28 @@ def _check_finite(metrics: dict[str, float], epoch: int, hp: Hyperparameters) ->
 
 @torch.inference_mode()
 def evaluate_batches(
-    module: nn.Module, batches: Batches, stop: StopSignal, precision: torch.dtype, processes: Processes
+    module: nn.Module,
+    batches: Batches,
+    stop: StopSignal,
+    precision: torch.dtype,
+    processes: Processes,
+    watching: Watching,
 ) -> dict[str, float]:
     """Return `valid_loss`, the mean cross-entropy, and `valid_accuracy`; raises Stopped soon after `stop` is set."""
     module.eval()
     totals = torch.zeros(2, dtype=torch.float64)
     for number, batch in enumerate(batches.epoch(None)):
-        if number % (1 if processes.count == 1 else AGREE) == 0 and processes.any(stop.is_set()):
+        if _agree_at(number, processes) and processes.any(stop.is_set()):
             raise Stopped("while validating")
+        labels = batch.labels[: batch.own]
+        watching.inspector.begin_step("EVAL", labels)
         with torch.autocast(batch.inputs.device.type, precision, enabled=precision is not torch.float32):
             logits = module(batch.inputs)
-        logits, labels = logits[: batch.own].float(), batch.labels[: batch.own]
+        logits = logits[: batch.own].float()
         loss, right = F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()
+        watching.inspector.end_forward(logits, loss / batch.own)
         totals = totals.to(loss.device) + torch.stack([loss.double(), right.double()])
+    watching.inspector.end_evaluation()
+    watching.timer.mark("evaluation")
     loss_sum, right_sum = processes.add_up(totals).tolist()
     return {"valid_loss": loss_sum / batches.rows, "valid_accuracy": right_sum / batches.rows}

@@ -13,7 +13,6 @@ from kennel.engines.torch_engine import FrozenBackbone
 from kennel.hyperparameters import Hyperparameters
 from kennel.images.augment import augmented_views
 from kennel.images.pack import PackedImages
-from kennel.images.preprocess import Preprocessing
 from kennel.model.classifier import Classifier
 from kennel.model.start import Start
 from kennel.training.batches import FeatureBatches, ImageBatches
@@ -37,10 +36,6 @@ class Session:
     stop: StopSignal
     processes: Processes
 
-    def preprocessing(self, hp: Hyperparameters) -> Preprocessing:
-        """Return how images become what the network sees."""
-        return self.data.preprocessing(hp)
-
     def class_weights(self, hp: Hyperparameters) -> Tensor | None:
         """Return what each class counts in the loss, (classes,) on the device; None when they count alike."""
         weights = self.data.class_weights(hp)
@@ -57,7 +52,7 @@ class Features:
 
 def make_features(session: Session, backbone: nn.Module, hp: Hyperparameters, precision: torch.dtype) -> Features:
     """Run the backbone over the images: quickly and roughly for training, exactly for validation."""
-    images, preprocessing = session.data.images(hp), session.preprocessing(hp)
+    images, preprocessing = session.data.images(hp), session.data.preprocessing(hp)
     exact = FrozenBackbone(backbone).to(session.device)
     fast = FrozenBackbone(backbone, precision, exact.fingerprint).to(session.device)
 
@@ -91,7 +86,7 @@ def head_phase(session: Session, head: nn.Module, features: Features, hp: Hyperp
 def network_phase(session: Session, classifier: Classifier, hp: Hyperparameters, precision: torch.dtype) -> Phase:
     """Return the phase that trains the network on packed images: from scratch, or from a fitted head."""
     classifier.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images, preprocessing = session.data.images(hp), session.preprocessing(hp)
+    images, preprocessing = session.data.images(hp), session.data.preprocessing(hp)
 
     def batches(packed: PackedImages) -> ImageBatches:
         return ImageBatches(packed, preprocessing, hp.augment, hp.batch_size, session.device, session.processes)

@@ -14,7 +14,7 @@ from kennel.engines.device import describe_device, fast_precision, pick_device
 from kennel.errors import HyperparameterError, Stopped
 from kennel.hyperparameters import Hyperparameters
 from kennel.images.augment import test_views
-from kennel.machine import available_cores
+from kennel.machine import share_of_cores
 from kennel.metrics import BEST_EPOCH, metric_line
 from kennel.model.artifact import Manifest, save_artifact, save_manifest
 from kennel.model.backbones import weights_fingerprint
@@ -30,6 +30,7 @@ from kennel.training.loop import BestEpoch, OnEpoch, fit, log_epoch
 from kennel.training.phases import Features, Session, head_phase, make_features, network_phase
 from kennel.training.progress import StopSignal, reporter
 from kennel.training.record import epoch_recorder, record_result, record_worst
+from kennel.training.watching import UNWATCHED, Watching
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +52,14 @@ class _Frozen:
     random: Tensor  # the state of torch's random numbers after the backbone was made: every head begins there
 
 
-def run(job: Job, stop: StopSignal, processes: Processes = ALONE) -> None:
+def run(job: Job, stop: StopSignal, processes: Processes = ALONE, watching: Watching = UNWATCHED) -> None:
     """Train and save a model, then measure what was saved on the test images.
 
     When `stop` is set, the best epoch so far becomes the model, and the test is left out; Stopped is raised when there
     is no complete epoch yet. Raises a KennelError for whatever the user can mend. Of several processes, the main one
     saves and measures.
     """
-    trainer = Trainer(job, stop, processes)
+    trainer = Trainer(job, stop, processes, watching)
     fitted = trainer.fit(job.hyperparameters, epoch_recorder(job.output_dir, processes))
     if processes.is_main:
         trainer.save(fitted)
@@ -67,10 +68,13 @@ def run(job: Job, stop: StopSignal, processes: Processes = ALONE) -> None:
 class Trainer:
     """Trains networks on one data set: what they have in common is read or computed once."""
 
-    def __init__(self, job: Job, stop: StopSignal, processes: Processes = ALONE) -> None:
+    def __init__(
+        self, job: Job, stop: StopSignal, processes: Processes = ALONE, watching: Watching = UNWATCHED
+    ) -> None:
         """Look at the folders. Raises DataError when they hold no data set."""
         self._job = job
-        torch.set_num_threads(max(1, available_cores() // processes.local_count))
+        self._watching = watching
+        torch.set_num_threads(share_of_cores(processes.local_count))
         torch.backends.cudnn.deterministic = True  # the same seed gives the same metrics
         device = pick_device()
         hp = job.hyperparameters
@@ -96,7 +100,7 @@ class Trainer:
         if not hp.head_only:
             trained_blocks(frozen.backbone, hp)  # as above
         checkpoints = self._checkpoints(hp, frozen)
-        resumed = session.processes.from_main(checkpoints.load())
+        resumed = session.processes.from_main(checkpoints.load() if session.processes.is_main else None)
         torch.set_rng_state(frozen.random)
         backbone = frozen.backbone if hp.head_only else copy.deepcopy(frozen.backbone)
         classifier = Classifier(backbone, session.start.head(hp, backbone, session.data.classes))
@@ -108,11 +112,15 @@ class Trainer:
             return not given_up
 
         if not hp.from_scratch and (resumed is None or resumed["phase"] == "head"):
+            self._watching.timer.mark("start-up")
             features = self._make_features(frozen, hp, precision)
+            self._watching.timer.mark("features")
             # the head is small: of several processes, the main one fits it for all
             phase = head_phase(session, classifier.head, features, hp)
             best = session.processes.by_main(
-                lambda: fit(phase, hp, session.stop, watch, checkpoints, resumed).on_cpu()  # for all processes
+                lambda: fit(
+                    phase, hp, session.stop, watch, checkpoints, resumed, watching=self._watching
+                ).on_cpu()  # for all processes
             )
             classifier.head.load_state_dict(best.weights)
             best = replace(best, weights=copy.deepcopy(classifier.state_dict()))
@@ -122,7 +130,7 @@ class Trainer:
                 return Fitted(hp, classifier, best)
         if not hp.head_only:
             phase = network_phase(session, classifier, hp, precision)
-            best = fit(phase, hp, session.stop, on_epoch, checkpoints, resumed, best, session.processes)
+            best = fit(phase, hp, session.stop, on_epoch, checkpoints, resumed, best, session.processes, self._watching)
             classifier.load_state_dict(best.weights)
         assert best is not None
         return Fitted(hp, classifier, best)
@@ -139,7 +147,7 @@ class Trainer:
             backbone=hp.backbone,
             fc_units=hp.fc_units,
             dropout=hp.dropout,
-            preprocessing=self._session.preprocessing(hp),
+            preprocessing=self._session.data.preprocessing(hp),
             views=test_views(hp.test_time_augment),
             hyperparameters=asdict(hp),
             metrics=best.metrics,
@@ -203,7 +211,7 @@ class Trainer:
         return Checkpoints(folder, identity, hp.checkpoint_seconds, writes)
 
     def _make_features(self, frozen: _Frozen, hp: Hyperparameters, precision: torch.dtype) -> Features:
-        key = (id(frozen), self._session.preprocessing(hp), hp.augment, precision)
+        key = (id(frozen), self._session.data.preprocessing(hp), hp.augment, precision)
         if key not in self._features:
             self._features[key] = make_features(self._session, frozen.backbone, hp, precision)
         return self._features[key]
