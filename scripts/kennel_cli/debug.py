@@ -14,7 +14,7 @@ from kennel.errors import KennelError, TrialError
 from kennel_cli.places import console
 
 if TYPE_CHECKING:
-    from kennel.debugger.judge import Judgement, Result
+    from kennel.judging.judge import Judgement, Result
 
 ISSUES, ERROR = 1, 2  # exit codes, as linters have them
 _COLOURS = {"NoIssuesFound": "green", "IssuesFound": "yellow", "Error": "red", "InProgress": "blue"}
@@ -64,19 +64,19 @@ def _leave(message: str) -> NoReturn:
 
 def _judge(folder: Path, asked: list[str], others: list[Path]) -> "Judgement":
     try:  # numpy comes with the image's packages; the light client has none of them
-        from kennel.debugger.judge import judge  # noqa: PLC0415
-        from kennel.debugger.rules import RULES, parse_rule  # noqa: PLC0415
+        from kennel.debugger.rules import RULES  # noqa: PLC0415
         from kennel.debugger.trial import read_trial  # noqa: PLC0415
+        from kennel.judging.judge import judge  # noqa: PLC0415
     except ImportError as error:
         raise TrialError(f"`kennel debug` needs the packages of the image ({error}): pip install '.[image]'") from error
-    rules = [parse_rule(text) for text in asked] or [known() for known in RULES.values()]
+    rules = [RULES.parse(text) for text in asked] or [known() for known in RULES.values()]
     named = [one for rule in rules for one in (getattr(rule, "other_trials", None) or "").split(",") if one.strip()]
     with Console(stderr=True).status(f"reading {folder}"):
         compared = {
             str(one): read_trial(Path(one)) for one in dict.fromkeys([*map(str, others), *map(str.strip, named)])
         }
         measured = dataclasses.replace(read_trial(folder), others=compared)
-        return judge(rules, measured, asked_for=bool(asked))
+        return judge(rules, measured, ended=measured.ended, asked_for=bool(asked))
 
 
 def _show(judgement: "Judgement") -> None:

@@ -94,7 +94,7 @@ def test_a_folder_that_may_not_be_read_is_an_error_of_one_line(kennel, tmp_path,
 
 
 def test_the_light_client_says_what_to_install(kennel, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "kennel.debugger.judge", None)
+    monkeypatch.setitem(sys.modules, "kennel.judging.judge", None)
     result = kennel(tmp_path)
     assert result.exit_code == 2
     assert "`kennel debug` needs the packages of the image" in result.stderr

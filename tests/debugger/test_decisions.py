@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from kennel.debugger.judge import judge
 from kennel.debugger.measures import ChannelMean, InactiveNodes, UpdateRatio, summarize
-from kennel.debugger.rules import RULES, declarations, make_rule, markdown_table, parse_rule
+from kennel.debugger.rules import RULES
 from kennel.debugger.series import Measurements, Mode, RecordedSeries, StoredSeries
 from kennel.errors import NothingToJudge, RuleError
+from kennel.judging.judge import judge
+from kennel.judging.rule import declarations
 
 LOSS = "CrossEntropyLoss_output_0"
 
@@ -32,7 +33,7 @@ def epochs(train, valid):
 
 def found(text, *series, **more):
     measured = series[0] if isinstance(series[0], Measurements) else Measurements(series, **more)
-    return list(parse_rule(text).check(measured))
+    return list(RULES.parse(text).check(measured))
 
 
 def test_overfit_wants_patience_evaluations_in_a_row():
@@ -166,11 +167,13 @@ def test_the_channel_farthest_from_zero_is_measured():
 
 def test_a_training_that_still_runs_stalls_when_nothing_came_for_too_long():
     running = {"moments": [(0, 0.0), (1, 10.0)], "ended": False}
-    assert not list(parse_rule("stalled_training_rule").check(Measurements([], **running, now=1800.0)))
-    (finding,) = parse_rule("stalled_training_rule").check(Measurements([], **running, now=2000.0))
+    assert not list(RULES.parse("stalled_training_rule").check(Measurements([], **running, now=1800.0)))
+    (finding,) = RULES.parse("stalled_training_rule").check(Measurements([], **running, now=2000.0))
     assert finding.step == 1
     assert "the training hangs or was killed" in finding.message
-    judgement = judge([RULES["stalled_training_rule"]()], Measurements([], **running, now=20.0), asked_for=True)
+    judgement = judge(
+        [RULES["stalled_training_rule"]()], Measurements([], **running, now=20.0), ended=False, asked_for=True
+    )
     assert judgement.results[0].status == "InProgress"
 
 
@@ -183,7 +186,7 @@ class Broken:
 
 def test_a_broken_rule_stops_no_other_and_the_log_has_its_traceback(caplog):
     broken = type("Broken", (type(RULES["overfit"]()),), {"name": "broken", "check": Broken.check})()
-    judgement = judge([broken, RULES["overfit"]()], epochs([1, 1], [1, 1]), asked_for=True)
+    judgement = judge([broken, RULES["overfit"]()], epochs([1, 1], [1, 1]), ended=True, asked_for=True)
     assert [(result.rule, result.status) for result in judgement.results] == [
         ("broken", "Error"),
         ("overfit", "NoIssuesFound"),
@@ -207,23 +210,23 @@ def test_a_broken_rule_stops_no_other_and_the_log_has_its_traceback(caplog):
 )
 def test_what_a_rule_does_not_know_is_refused_with_what_it_knows(text, message):
     with pytest.raises(RuleError, match=message):
-        parse_rule(text)
+        RULES.parse(text)
 
 
 def test_parameters_are_typed_and_values_may_have_commas():
-    rule = parse_rule("all_zero:collection_names=weights,biases,threshold=90")
+    rule = RULES.parse("all_zero:collection_names=weights,biases,threshold=90")
     assert (rule.collection_names, rule.threshold) == ("weights,biases", 90.0)
-    assert parse_rule("weight_update_ratio:num_steps=None").num_steps is None
-    assert make_rule("exploding_tensor", {"only_nan": "true"}).only_nan is True
+    assert RULES.parse("weight_update_ratio:num_steps=None").num_steps is None
+    assert RULES.make("exploding_tensor", {"only_nan": "true"}).only_nan is True
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_every_parameter_is_declared_with_help_and_a_default_that_it_accepts(name):
     for declaration in declarations(RULES[name]).values():
         assert declaration.help
-        made = make_rule(name, {declaration.name: str(declaration.default)})
+        made = RULES.make(name, {declaration.name: str(declaration.default)})
         assert getattr(made, declaration.name) == declaration.default
 
 
 def test_the_readme_holds_the_table_made_from_the_rules(pytestconfig):
-    assert markdown_table() in (pytestconfig.rootpath / "README.md").read_text(encoding="utf-8")
+    assert RULES.markdown_table() in (pytestconfig.rootpath / "README.md").read_text(encoding="utf-8")

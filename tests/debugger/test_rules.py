@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from kennel.debugger.judge import judge
 from kennel.debugger.measures import InactiveNodes, LayerVariance, Summary, UpdateRatio, summarize
-from kennel.debugger.rules import RULES, parse_rule
+from kennel.debugger.rules import RULES
 from kennel.debugger.series import RecordedSeries
 from kennel.debugger.trial import read_trial
 from kennel.errors import NothingToJudge
+from kennel.judging.judge import judge
 
 HEALTHY = "healthy"
 CONFORMANCE = [  # rule, a training made wrong, what the rule says of it, the healthy training
@@ -47,7 +47,7 @@ def read(folder):
 
 
 def findings(text, measured):
-    return list(parse_rule(text).check(measured))
+    return list(RULES.parse(text).check(measured))
 
 
 @pytest.mark.parametrize(("rule", "wrong", "says", "healthy"), CONFORMANCE)
@@ -76,7 +76,7 @@ def test_every_rule_has_its_place_in_the_conformance_suite():
 
 @pytest.mark.parametrize("training", ["healthy", "healthy, another seed", "healthy with tanh"])
 def test_no_rule_finds_anything_in_a_healthy_training(trials, training):
-    judgement = judge([rule() for rule in RULES.values()], read(trials(training)), asked_for=False)
+    judgement = judge([rule() for rule in RULES.values()], read(trials(training)), ended=True, asked_for=False)
     assert {result.rule: result.status for result in judgement.results} == dict.fromkeys(
         (result.rule for result in judgement.results), "NoIssuesFound"
     )
@@ -85,7 +85,7 @@ def test_no_rule_finds_anything_in_a_healthy_training(trials, training):
 
 
 def test_rules_that_lack_their_tensors_are_left_out_and_say_which(trials):
-    judgement = judge([rule() for rule in RULES.values()], read(trials(HEALTHY)), asked_for=False)
+    judgement = judge([rule() for rule in RULES.values()], read(trials(HEALTHY)), ended=True, asked_for=False)
     assert "no tanh or sigmoid inputs were saved" in judgement.left_out["saturated_activation"]
     assert judgement.left_out["all_zero"] == "it wants collection_names or tensor_regex"
     assert judgement.left_out["check_input_images"].endswith("give regex=Sequential_input_0")
@@ -93,7 +93,7 @@ def test_rules_that_lack_their_tensors_are_left_out_and_say_which(trials):
 
 def test_a_training_that_never_told_its_modes_is_judged_as_far_as_that_goes(trials):
     rules = [rule() for rule in RULES.values()]
-    judgement = judge(rules, read(trials("healthy, without modes")), asked_for=False)
+    judgement = judge(rules, read(trials("healthy, without modes")), ended=True, asked_for=False)
     assert "no losses of mode TRAIN were saved" in judgement.left_out["overfit"]
     assert {result.status for result in judgement.results} == {"NoIssuesFound"}
     judged = {result.rule for result in judgement.results}
@@ -101,7 +101,9 @@ def test_a_training_that_never_told_its_modes_is_judged_as_far_as_that_goes(tria
 
 
 def test_reductions_are_enough_for_the_rules_whose_numbers_were_saved(trials):
-    judgement = judge([rule() for rule in RULES.values()], read(trials("healthy, only reductions")), asked_for=False)
+    judgement = judge(
+        [rule() for rule in RULES.values()], read(trials("healthy, only reductions")), ended=True, asked_for=False
+    )
     judged = {result.rule for result in judgement.results}
     assert {"vanishing_gradient", "exploding_tensor", "loss_not_decreasing", "overfit"} <= judged
     assert "only reductions of" in judgement.left_out["dead_relu"]
@@ -133,7 +135,7 @@ def test_rules_say_the_same_of_tensors_on_disk_and_of_measurements_in_process(tr
     stored = read(trials(training))
     kept = dataclasses.replace(stored, series=[recorded(series) for series in stored.series])
     rules = [rule() for rule in RULES.values()]
-    on_disk, in_process = (judge(rules, measured, asked_for=False) for measured in (stored, kept))
+    on_disk, in_process = (judge(rules, measured, ended=True, asked_for=False) for measured in (stored, kept))
     assert repr(on_disk.results) == repr(in_process.results)  # NaN equals itself in text only
     assert on_disk.left_out == in_process.left_out
 

@@ -19,9 +19,11 @@ ALLOWED = {
     "training": {"engines", "model", "images"},
     "serving": {"engines", "model", "images", "container.environment"},
     "tuning": {"training"},
-    "container": {"training", "serving", "tuning", "report", "model.weights"},
+    "container": {"training", "serving", "tuning", "report", "debugger", "profiler", "model.weights"},
     "report": set(),
-    "debugger": set(),
+    "judging": set(),
+    "debugger": {"judging"},
+    "profiler": {"judging"},
 }
 LIGHT = {
     "kennel",
@@ -45,7 +47,7 @@ LIGHT = {
 HEAVY = {
     "tuning_keeper.py": {"kennel.tuning.search"},
     "watch.py": {"kennel.tuning.importance"},
-    "debug.py": {"kennel.debugger.judge", "kennel.debugger.rules", "kennel.debugger.trial"},
+    "debug.py": {"kennel.judging.judge", "kennel.debugger.rules", "kennel.debugger.trial"},
 }
 
 

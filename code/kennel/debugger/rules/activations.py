@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kennel.debugger.measures import InactiveNodes
-from kennel.debugger.rules.rule import INFINITY, Finding, findings_by_step, names, parameter
+from kennel.debugger.rules.by_step import findings_by_step
 from kennel.debugger.series import Measurements, Series
 from kennel.errors import NothingToJudge
+from kennel.judging.rule import INFINITY, Finding, names, parameter
 
 _INACTIVITY = "a node is inactive when it is active for fewer per cent of the samples"
 _LAYER = "per cent of a layer's nodes that may be inactive"

@@ -8,9 +8,9 @@ import numpy as np
 
 from kennel.debugger.measures import Array
 from kennel.debugger.rules.losses import Point, passes
-from kennel.debugger.rules.rule import INFINITY, Finding, parameter
 from kennel.debugger.series import Measurements, Mode, Series
 from kennel.errors import NothingToJudge
+from kennel.judging.rule import INFINITY, Finding, parameter
 
 _LABELS_A_CLASS = (
     20  # on average, before classes are compared: of 133 classes with 4 labels each, some have 10 by chance

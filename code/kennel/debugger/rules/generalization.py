@@ -8,9 +8,9 @@ from statistics import fmean
 from typing import ClassVar
 
 from kennel.debugger.rules.losses import Point, mean_points, passes
-from kennel.debugger.rules.rule import INFINITY, Curve, Finding, parameter
 from kennel.debugger.series import Measurements, Mode
 from kennel.errors import NothingToJudge
+from kennel.judging.rule import INFINITY, Curve, Finding, parameter
 
 
 @dataclass(frozen=True)

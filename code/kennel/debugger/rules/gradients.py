@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kennel.debugger.rules.rule import INFINITY, Finding, findings_by_step, names, parameter
+from kennel.debugger.rules.by_step import findings_by_step
 from kennel.debugger.series import Measurements, Series
 from kennel.errors import NothingToJudge
+from kennel.judging.rule import INFINITY, Finding, names, parameter
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from kennel.debugger.measures import LayerVariance
 from kennel.debugger.rules.losses import mean_points
-from kennel.debugger.rules.rule import INFINITY, Curve, Finding, parameter
 from kennel.debugger.series import Measurements, Series
 from kennel.errors import NothingToJudge
+from kennel.judging.rule import INFINITY, Curve, Finding, parameter
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kennel.debugger.measures import ChannelMean
-from kennel.debugger.rules.rule import INFINITY, Finding, findings_by_step, parameter
+from kennel.debugger.rules.by_step import findings_by_step
 from kennel.debugger.series import Measurements
 from kennel.errors import NothingToJudge
+from kennel.judging.rule import INFINITY, Finding, parameter
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
 
-from kennel.debugger.rules.rule import Curve, Finding, names, parameter
 from kennel.debugger.series import Measurements, Mode, Series
 from kennel.errors import NothingToJudge
+from kennel.judging.rule import Curve, Finding, names, parameter
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from kennel.debugger.measures import Unchanged
-from kennel.debugger.rules.rule import INFINITY, Finding, findings_by_step, names, parameter
+from kennel.debugger.rules.by_step import findings_by_step
 from kennel.debugger.series import Measurements, Mode, Series
 from kennel.errors import NothingToJudge
+from kennel.judging.rule import INFINITY, Finding, names, parameter
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kennel.debugger.rules.rule import INFINITY, Curve, Finding, parameter
 from kennel.debugger.series import Measurements
 from kennel.errors import NothingToJudge
+from kennel.judging.rule import INFINITY, Curve, Finding, parameter
 
 
 @dataclass(frozen=True)

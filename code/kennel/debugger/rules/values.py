@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kennel.debugger.measures import Unchanged
-from kennel.debugger.rules.rule import INFINITY, Finding, findings_by_step, names, parameter
+from kennel.debugger.rules.by_step import findings_by_step
 from kennel.debugger.series import Measurements, Series
 from kennel.errors import NothingToJudge
+from kennel.judging.rule import INFINITY, Finding, names, parameter
 
 _COLLECTIONS = "collections to look at, with commas between; this or tensor_regex is needed"
 _REGEX = "expression that finds the tensors to look at; this or collection_names is needed"

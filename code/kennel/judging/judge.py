@@ -1,4 +1,4 @@
-"""Lets rules judge a training: a status each, in AWS's words, and no rule stops another."""
+"""Lets rules judge what was measured of a training: a status each, in AWS's words, and no rule stops another."""
 
 import dataclasses
 import logging
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from kennel.debugger.rules.rule import Finding, Rule
-from kennel.debugger.series import Measurements
 from kennel.errors import KennelError, NothingToJudge
+from kennel.judging.rule import Evidence, Finding, Rule
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +62,18 @@ class Judgement:
     left_out: dict[str, str]
 
 
-def judge(rules: Iterable[Rule], measured: Measurements, *, asked_for: bool) -> Judgement:
+def judge(rules: Iterable[Rule[Evidence]], evidence: Evidence, *, ended: bool, asked_for: bool) -> Judgement:
     """Return what each rule says.
 
-    A rule whose tensors were not saved is left out, or an error where the user `asked_for` the rules by name.
+    Until the training has `ended`, no rule says that there are no issues. A rule whose evidence was not measured is
+    left out, or an error where the user `asked_for` the rules by name.
     """
     results: list[Result] = []
     left_out: dict[str, str] = {}
     for rule in rules:
         parameters = dataclasses.asdict(rule)  # type: ignore[call-overload]  # a protocol cannot say it is a dataclass
         try:
-            findings = tuple(rule.check(measured))
+            findings = tuple(rule.check(evidence))
         except NothingToJudge as error:
             if asked_for:
                 results.append(Result(rule.name, parameters, Status.ERROR, reason=str(error)))
@@ -84,6 +84,6 @@ def judge(rules: Iterable[Rule], measured: Measurements, *, asked_for: bool) -> 
             reason = str(error) if isinstance(error, KennelError) else f"{type(error).__name__}: {error}"
             results.append(Result(rule.name, parameters, Status.ERROR, reason=reason))
         else:
-            status = Status.NO_ISSUES if measured.ended else Status.IN_PROGRESS
+            status = Status.NO_ISSUES if ended else Status.IN_PROGRESS
             results.append(Result(rule.name, parameters, Status.ISSUES if findings else status, findings))
     return Judgement(tuple(results), left_out)
