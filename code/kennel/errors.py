@@ -55,3 +55,8 @@ class NothingToJudge(KennelError):
 
 class Stopped(Exception):
     """Training was asked to stop before there was a model to keep."""
+
+    def __init__(self, when: str, by: str = "SIGTERM") -> None:
+        """`when` says how far training had come, `by` who has asked."""
+        super().__init__(when)
+        self.by = by

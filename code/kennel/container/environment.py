@@ -27,7 +27,6 @@ REGION = "AWS_REGION"  # set by SageMaker, or by Kennel's player of it to LOCAL_
 LOCAL_REGION = "local"
 CACHE_DIR = "KENNEL_CACHE"  # packed images and features; the job's scratch space unless set
 IN_CONTAINER = "KENNEL_IN_CONTAINER"  # set in the image: what is installed there is nobody's but the job's
-JOB_NAME = "TRAINING_JOB_NAME"  # set by SageMaker (contract A3.1)
 BASE = Path("/opt/ml")  # what SageMaker's own paths begin with, wherever the tree is
 
 

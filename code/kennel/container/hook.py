@@ -43,7 +43,7 @@ def train() -> None:
     except errors.ClientError:
         raise
     except Stopped as stopped:
-        raise errors.ClientError(f"Stopped by SIGTERM {stopped}; no model was saved") from stopped
+        raise errors.ClientError(f"Stopped by {stopped.by} {stopped}; no model was saved") from stopped
     except KennelError as error:
         raise errors.ClientError(str(error)) from error
     except BaseException as error:
@@ -71,14 +71,16 @@ def _run_kennel() -> None:
 
 
 def _train_alone(job: Job, given: TrainingEnvironment, search: str | None) -> None:
-    from kennel.training.progress import StopSignal  # noqa: PLC0415 - torch is slow to import; a bad request fails first
+    from kennel.container.watching import watched  # noqa: PLC0415 - torch is slow to import; a bad request fails first
+    from kennel.training.progress import StopSignal  # noqa: PLC0415 - as above
     from kennel.training.run import run  # noqa: PLC0415 - as above
 
     stop = StopSignal()
     _on_sigterm(stop.set)
     with reported(job, given.folders):
         if search is None:
-            run(job, stop)
+            with watched(job, given, stop) as watching:
+                run(job, stop, watching=watching)
         else:
             static = {name: value for name, value in given.hyperparameters.items() if name != SEARCH}
             _search(job, static, search, stop)

@@ -30,7 +30,7 @@ def main() -> int:
     try:
         _train()
     except Stopped as stopped:
-        return _fail(f"Stopped by SIGTERM {stopped}; no model was saved")
+        return _fail(f"Stopped by {stopped.by} {stopped}; no model was saved")
     except KennelError as error:
         return _fail(str(error))
     except BaseException as error:
@@ -47,10 +47,12 @@ def main() -> int:
 def _train() -> None:
     given = TrainingEnvironment.read()
     job = read_job(given)
-    from kennel.training.distributed import join_processes, leave  # noqa: PLC0415 - torch is slow to import
+    from kennel.container.watching import watched  # noqa: PLC0415 - torch is slow to import
+    from kennel.training.distributed import join_processes, leave  # noqa: PLC0415 - as above
     from kennel.training.progress import StopSignal  # noqa: PLC0415 - as above
     from kennel.training.run import run  # noqa: PLC0415 - as above
     from kennel.training.shards import unite  # noqa: PLC0415 - as above
+    from kennel.training.watching import UNWATCHED  # noqa: PLC0415 - as above
 
     processes = join_processes(
         read_json_object(given.folders.config / "resourceconfig.json").get("network_interface_name")
@@ -61,7 +63,9 @@ def _train() -> None:
     try:
         split = {name: folder for name, folder in job.channels.items() if name not in given.replicated}
         channels = {**job.channels, **unite(split, processes, shards)}
-        run(replace(job, channels=channels), stop, processes)
+        # the main process sees what all train: the same weights, and its share of each batch
+        with watched(job, given, stop) if processes.is_main else contextlib.nullcontext(UNWATCHED) as watching:
+            run(replace(job, channels=channels), stop, processes, watching)
         leave()
     finally:
         if processes.local_rank == 0:

@@ -17,9 +17,12 @@ class StopSignal:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.by = "SIGTERM"  # who has asked first
 
-    def set(self) -> None:
+    def set(self, by: str = "SIGTERM") -> None:
         """Ask the job to stop."""
+        if not self._event.is_set():
+            self.by = by
         self._event.set()
 
     def is_set(self) -> bool:

@@ -60,7 +60,10 @@ def run(job: Job, stop: StopSignal, processes: Processes = ALONE, watching: Watc
     saves and measures.
     """
     trainer = Trainer(job, stop, processes, watching)
-    fitted = trainer.fit(job.hyperparameters, epoch_recorder(job.output_dir, processes))
+    try:
+        fitted = trainer.fit(job.hyperparameters, epoch_recorder(job.output_dir, processes))
+    except Stopped as stopped:
+        raise Stopped(str(stopped), stop.by) from stopped
     if processes.is_main:
         trainer.save(fitted)
 
@@ -166,7 +169,8 @@ class Trainer:
                     write_evaluation(job.output_dir, split, evaluation)
                     record_worst(job.output_dir, evaluation, images[split])
         except Stopped:
-            log.info("stopped on request: epoch %d is saved as the model, the test is left out", best.epoch)
+            by = "request" if (by := self._session.stop.by) == "SIGTERM" else by
+            log.info("stopped on %s: epoch %d is saved as the model, the test is left out", by, best.epoch)
         save_manifest(job.model_dir, manifest.model_copy(update={"metrics": best.metrics | metrics}))
         record_result(job.output_dir, best.epoch, metrics, asdict(hp))
         log.info(metric_line(f"{BEST_EPOCH}{best.epoch};", metrics))
