@@ -363,7 +363,7 @@ def _local_log(sagemaker: LocalSageMaker, name: str, endpoint: bool) -> str:
     """Return the log of a job, or of an endpoint where there is no such job or `endpoint` says so."""
     logs = [log for log in (sagemaker.training_log(name), sagemaker.endpoint_log(name)) if log.exists()]
     if not logs:
-        raise endpoints.NoSuchModel(f"there is no job or endpoint {name} with a log; see `kennel jobs`")
+        raise KennelError(f"there is no job or endpoint {name} with a log; see `kennel jobs`")
     return logs[-1 if endpoint else 0].read_text(encoding="utf-8", errors="replace")
 
 

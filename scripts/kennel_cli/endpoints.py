@@ -4,11 +4,11 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError, ParamValidationError, WaiterError
+from botocore.exceptions import ClientError, WaiterError
 
 from kennel.errors import KennelError
 from kennel_cli import requests
-from kennel_cli.jobs import new_name
+from kennel_cli.jobs import job_with_model, new_name
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.means import require_means
 from kennel_cli.settings import LOCAL
@@ -23,10 +23,6 @@ class NameTaken(KennelError):
 
 class EndpointFailed(KennelError):
     """An endpoint did not come into service."""
-
-
-class NoSuchModel(KennelError):
-    """What should be deployed is neither a finished job nor a model folder."""
 
 
 def start_endpoint(sagemaker: LocalSageMaker, model: str, name: str | None) -> str:
@@ -99,7 +95,9 @@ def _model_request(sagemaker: LocalSageMaker, model: str, name: str) -> "CreateM
     """Return the CreateModel request for a finished training job or a model folder."""
     if _is_model_folder(model):
         return requests.model_from_folder(name, sagemaker.store.link(Path(model), LOCAL.bucket), LOCAL)
-    return requests.model_from_tarball(name, _artifact_of(sagemaker, model), LOCAL)
+    return requests.model_from_tarball(
+        name, job_with_model(sagemaker, model)["ModelArtifacts"]["S3ModelArtifacts"], LOCAL
+    )
 
 
 def _delete_config_and_model(sagemaker: LocalSageMaker, name: str) -> None:
@@ -110,17 +108,3 @@ def _delete_config_and_model(sagemaker: LocalSageMaker, name: str) -> None:
     ):
         with contextlib.suppress(ClientError):  # not there
             delete(**{key: name})
-
-
-def _artifact_of(sagemaker: LocalSageMaker, job: str) -> str:
-    """Return where the model of a finished job lies."""
-    try:
-        description = sagemaker.describe_training_job(TrainingJobName=job)
-    except (ClientError, ParamValidationError):
-        raise NoSuchModel(
-            f"{job} is neither a training job here (see `kennel jobs`) nor a folder with a kennel.json in it"
-        ) from None
-    if "ModelArtifacts" not in description:
-        raise NoSuchModel(f"the job {job} is {description['TrainingJobStatus']} and has no model")
-    uri: str = description["ModelArtifacts"]["S3ModelArtifacts"]
-    return uri

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, ParamValidationError
 
@@ -44,17 +44,26 @@ def earlier_model(platform: Platform, model: str) -> tuple[str, dict[str, str]]:
             return model, {"backbone": found["backbone"], "fc_units": str(found["fc_units"]), "image_size": str(size)}
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{manifest} is damaged: {error!r}; give another model folder, or a job") from error
-    try:
-        job = platform.sagemaker.describe_training_job(TrainingJobName=model)
-    except (ClientError, ParamValidationError):
-        raise ArtifactError(
-            f"{model} is neither a training job (see `kennel jobs{platform.option}`) nor a folder with a kennel.json"
-        ) from None
-    if "ModelArtifacts" not in job:
-        raise ArtifactError(f"the job {model} is {job['TrainingJobStatus']} and has no model")
+    job = job_with_model(platform.sagemaker, model, platform.option)
     given = {canonical_name(name): value for name, value in job.get("HyperParameters", {}).items()}
     kept: dict[str, str] = {name: given[name] for name in given.keys() & {"backbone", "fc_units", "image_size"}}
     return job["ModelArtifacts"]["S3ModelArtifacts"], kept
+
+
+def job_with_model(sagemaker: Any, name: str, option: str = "") -> Any:
+    """Return the description of a finished training job; `option` is what `kennel jobs` needs to list it.
+
+    Raises ArtifactError when there is no such job, or no model of it.
+    """
+    try:
+        job = sagemaker.describe_training_job(TrainingJobName=name)
+    except (ClientError, ParamValidationError):
+        raise ArtifactError(
+            f"{name} is neither a training job (see `kennel jobs{option}`) nor a folder with a kennel.json in it"
+        ) from None
+    if "ModelArtifacts" not in job:
+        raise ArtifactError(f"the job {name} is {job['TrainingJobStatus']} and has no model")
+    return job
 
 
 def job_inputs(

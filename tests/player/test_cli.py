@@ -148,7 +148,7 @@ def test_a_detached_job_is_followed_and_stopped_later(kennel, colour_images):
         (("train", "--data", "/", "--weights", "/no/file"), "there is no weights file /no/file"),
         (("train", "--data", "/", "--name", "under_score", *SMALL), "Member must satisfy regular expression pattern"),
         (("train", "--data", "/"), "give the weights of resnet50 with --weights FILE"),
-        (("deploy", "--model", "nothing"), "nothing is neither a training job here"),
+        (("deploy", "--model", "nothing"), "nothing is neither a training job"),
         (("deploy", "--model", "x", "--update", "--name", "nothing"), "Could not find endpoint"),
         (("logs", "nothing"), "there is no job or endpoint nothing"),
         (("stop", "nothing"), "Requested resource not found"),
