@@ -150,7 +150,7 @@ def train(
         model, before = earlier_model(platform, from_model)
         hyperparameters = {**before, **hyperparameters}
     if dry_run:
-        inputs = job_inputs(platform, data, weights, hyperparameters, model)
+        inputs = job_inputs(data, weights, hyperparameters, model)
         print(json.dumps(training_request(platform, inputs, name, asked), indent=2))
         return
     job = start_training(platform, data, weights, hyperparameters, name, asked, model)

@@ -85,7 +85,7 @@ def run_demo(home: Path, data: Path | None, weights: str | None, backbone: str |
 def _search(platform: LocalPlatform, data: str, weights: str | None, plan: Plan) -> tuple[Trial, Path]:
     """Run the search, print its table, and return the best trial and the page that shows all of them."""
     name = new_search_name("demo")
-    inputs = job_inputs(platform, data, weights, plan.static)
+    inputs = job_inputs(data, weights, plan.static)
     send(platform, inputs, search_request(platform, inputs, plan, name, PLAIN))
     summary = follow(platform, name)
     if summary.best is None:

@@ -67,7 +67,7 @@ def job_with_model(sagemaker: Any, name: str, option: str = "") -> Any:
 
 
 def job_inputs(
-    platform: Platform, data: str, weights: str | None, hyperparameters: Mapping[str, str], model: str | None = None
+    data: str, weights: str | None, hyperparameters: Mapping[str, str], model: str | None = None
 ) -> JobInputs:
     """Check what a job is given.
 
@@ -89,8 +89,6 @@ def job_inputs(
             raise WeightsError(f"weights {weights} and an earlier model: a job begins with one of them; leave out one")
         sources["model"] = model
     backbone = parse_hyperparameters(values).backbone
-    if weights is None and model is None and not platform.weights_in_image:
-        raise WeightsError(f"give the weights of {backbone} with --weights FILE, or --weights none to begin at random")
     return JobInputs(sources, values, backbone)
 
 
@@ -122,7 +120,7 @@ def start_training(
     Raises KennelError, or what `validate` raises, before anything is uploaded or started.
     """
     platform.require_means()
-    inputs = job_inputs(platform, data, weights, hyperparameters, model)
+    inputs = job_inputs(data, weights, hyperparameters, model)
     request = training_request(platform, inputs, name, options)
     for source in inputs.sources.values():
         platform.channel(source)

@@ -33,6 +33,16 @@ def test_help_lists_the_commands_and_the_hyperparameters(kennel):
     assert "default 0.0005" in " ".join(options.replace("│", " ").split())
 
 
+def test_without_a_file_torchvisions_weights_are_tried_and_what_else_would_do_is_said(
+    kennel, colour_images, monkeypatch
+):
+    monkeypatch.setenv("KENNEL_WEIGHTS_URL", "http://127.0.0.1:9")
+    failed = kennel("train", "--data", colour_images, "--backbone", "resnet18")
+    assert failed.returncode == 1
+    assert "give a state dict with `kennel train --weights FILE`" in failed.stderr.splitlines()[-1]
+    assert "http://127.0.0.1:9/resnet18" in failed.stderr.splitlines()[-1]
+
+
 def test_a_job_or_a_folder_is_continued(kennel, colour_images, tmp_path):
     small = ("--data", colour_images, "--epochs", "1", "--batch-size", "8")
     first = kennel("train", *small, "--weights", "none", "--backbone", "resnet18", "--image-size", "32", "--name", "a")
@@ -147,7 +157,6 @@ def test_a_detached_job_is_followed_and_stopped_later(kennel, colour_images):
         (("train", "--data", "/", "--epochs", "0", "--optimizer", "lion"), "epochs=0: must be a whole number from 1"),
         (("train", "--data", "/", "--weights", "/no/file"), "there is no weights file /no/file"),
         (("train", "--data", "/", "--name", "under_score", *SMALL), "Member must satisfy regular expression pattern"),
-        (("train", "--data", "/"), "give the weights of resnet50 with --weights FILE"),
         (("deploy", "--model", "nothing"), "nothing is neither a training job"),
         (("deploy", "--model", "x", "--update", "--name", "nothing"), "Could not find endpoint"),
         (("logs", "nothing"), "there is no job or endpoint nothing"),

@@ -44,9 +44,10 @@ def find_weights(weights: str, backbone: str, channels: Mapping[str, Path], weig
         return download(backbone, cache)
     except WeightsError as error:
         raise WeightsError(
-            f"there are no pretrained weights of {backbone}: give a state dict in the channel `{CHANNEL}`, or its path "
-            f"as `weights`, or weights=none to train from scratch, or build the image with {backbone}.pth in "
-            f"WEIGHTS_DIR, or give the job a network to download torchvision's ({error})"
+            f"there are no pretrained weights of {backbone}: give a state dict with `kennel train --weights FILE`, "
+            f"which is the channel `{CHANNEL}`, or its path as `weights`, or weights=none to train from scratch, or "
+            f"build the image with {backbone}.pth in WEIGHTS_DIR, or give the job a network to download torchvision's "
+            f"({error})"
         ) from error
 
 

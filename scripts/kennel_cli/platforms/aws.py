@@ -24,7 +24,6 @@ class AwsPlatform:
     Nothing is read and nobody is asked before it is needed: who lists jobs needs no role, no bucket and no image.
     """
 
-    weights_in_image = True
     poll = 5.0  # a job takes minutes, and an account may make a few calls a second
     log_delay = 10.0
     option = " --on aws"

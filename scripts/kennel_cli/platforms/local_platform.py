@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kennel.errors import DataError
-from kennel_cli.platforms.choice import DOCKER, LOCAL
+from kennel_cli.platforms.choice import LOCAL
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.logs import new_lines
 from kennel_cli.platforms.means import require_means
@@ -21,7 +21,6 @@ class LocalPlatform:
 
     def __init__(self, home: Path, runner: str = LOCAL) -> None:
         self.sagemaker = LocalSageMaker(home, runner)
-        self.weights_in_image = runner == DOCKER
 
     def require_means(self) -> None:
         """Raise MissingPackages or DockerError when this machine lacks what jobs run with."""

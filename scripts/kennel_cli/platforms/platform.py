@@ -12,7 +12,6 @@ RUNNING = ("InProgress", "Stopping")  # the statuses of a job or a search that h
 class Platform(Protocol):
     """A SageMaker client, the settings of its requests, and the way to and from what its jobs read and write."""
 
-    weights_in_image: bool  # an image may bring weights of its own, so that a job without any is worth a try
     poll: float  # seconds between two looks at a job
     log_delay: float  # seconds that a log's last lines may come after the job's end
     option: str  # what is added to a command so that it speaks of jobs here; "" for this machine

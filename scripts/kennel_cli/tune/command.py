@@ -87,7 +87,7 @@ def tune(
     name = name or new_search_name("tune")
     if not dry_run:
         platform.require_means()
-    inputs = job_inputs(platform, data, weights, plan.static)
+    inputs = job_inputs(data, weights, plan.static)
     request = (one_job_request if in_one_job else search_request)(platform, inputs, plan, name, asked)
     if dry_run:
         print(json.dumps(request, indent=2))
