@@ -10,7 +10,7 @@ Array = NDArray[Any]
 Statistic = Literal[
     "count", "mean", "mean_abs", "variance", "min", "max", "p5", "p95", "zeros", "nans", "infinities", "norm"
 ]
-_PERCENTILE_SAMPLE = 100_000  # values that percentiles are taken from; sorting a layer of 25 million takes seconds
+PERCENTILE_SAMPLE = 20_000  # values that percentiles are taken from; sorting a layer of 25 million takes seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def summarize(tensor: Array) -> Summary:
         return Summary(
             values.size, nothing, nothing, nothing, nothing, nothing, nothing, nothing, zeros, nans, infinities, nothing
         )
-    p5, p95 = np.percentile(finite[:: -(-finite.size // _PERCENTILE_SAMPLE)], [5, 95])
+    p5, p95 = np.percentile(finite[:: -(-finite.size // PERCENTILE_SAMPLE)], [5, 95])
     return Summary(
         count=values.size,
         mean=float(finite.mean()),

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kennel.debugger.measures import InactiveNodes
+from kennel.debugger.needs import Need
 from kennel.debugger.rules.by_step import findings_by_step
-from kennel.debugger.series import Measurements, Series
+from kennel.debugger.series import Measurements, Mode, Series
 from kennel.errors import NothingToJudge
 from kennel.judging.rule import INFINITY, Finding, names, parameter
 
@@ -28,16 +29,23 @@ class DeadRelu:
     threshold_inactivity: float = parameter(1.0, _INACTIVITY, low=0.0, high=100.0)
     threshold_layer: float = parameter(50.0, _LAYER, low=0.0, high=100.0)
 
+    def needs(self) -> Iterator[Need]:
+        """Yield the share of dead nodes of each output."""
+        yield Need(regex=self.tensor_regex, measures=(self._measure,), mode=Mode.TRAIN)
+
+    @property
+    def _measure(self) -> InactiveNodes:
+        return InactiveNodes(0.0, INFINITY, self.threshold_inactivity)
+
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps with a dead layer. Raises NothingToJudge without outputs of ReLUs."""
         outputs = measured.select(regex=self.tensor_regex)
         if not outputs:
             raise NothingToJudge(f"no relu outputs were saved (no tensor is called {self.tensor_regex})")
-        measure = InactiveNodes(0.0, INFINITY, self.threshold_inactivity)
         yield from findings_by_step(
             self,
             outputs,
-            lambda series, step: series.measure(step, measure),
+            lambda series, step: series.measure(step, self._measure),
             wrong=lambda percent: percent > self.threshold_layer,
             worst=lambda percent: percent,
             quantity="the percentage of dead ReLUs",
@@ -66,6 +74,11 @@ class SaturatedActivation:
     threshold_inactivity: float = parameter(1.0, _INACTIVITY, low=0.0, high=100.0)
     threshold_layer: float = parameter(50.0, _LAYER, low=0.0, high=100.0)
 
+    def needs(self) -> Iterator[Need]:
+        """Yield the share of saturated nodes of each input, by the bounds of either activation."""
+        measures = self._measure("tanh"), self._measure("sigmoid")
+        yield Need(tuple(names(self.collection_names)), self.tensor_regex, measures=measures, mode=Mode.TRAIN)
+
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps with a saturated layer. Raises NothingToJudge without inputs of activations."""
         inputs = measured.select(collections=names(self.collection_names), regex=self.tensor_regex)
@@ -83,7 +96,10 @@ class SaturatedActivation:
         )
 
     def _saturated(self, series: Series, step: int) -> float | None:
+        return series.measure(step, self._measure(series.name))
+
+    def _measure(self, name: str) -> InactiveNodes:
         low, high = self.threshold_tanh_min, self.threshold_tanh_max
-        if "sigmoid" in series.name.lower():
+        if "sigmoid" in name.lower():
             low, high = self.threshold_sigmoid_min, self.threshold_sigmoid_max
-        return series.measure(step, InactiveNodes(low, high, self.threshold_inactivity))
+        return InactiveNodes(low, high, self.threshold_inactivity)
