@@ -83,7 +83,7 @@ def measure_on_device(measure: object, tensor: Tensor) -> Tensor | None:
 
 @measure_on_device.register
 def _(measure: InactiveNodes, tensor: Tensor) -> Tensor | None:
-    if tensor.ndim < 2 or not tensor.numel():
+    if not measure.can_judge(tensor.shape):
         return None
     active = (tensor > measure.low) & (tensor < measure.high)
     others = [axis for axis in range(tensor.ndim) if axis != 1]
@@ -118,8 +118,9 @@ def _(comparison: UpdateRatio, earlier: Tensor, tensor: Tensor) -> Tensor:
         return torch.amax(change.abs() / (earlier.abs() + comparison.epsilon)).double()
     order = 1 if comparison.norm == "mean" else 2
     new, old = (torch.linalg.vector_norm(one, order, dtype=torch.float64) for one in (change, earlier))
-    # means of absolute values are divided by their count
-    return new / (old + comparison.epsilon * (tensor.numel() if order == 1 else 1))
+    # a mean of absolute values is their sum over their count
+    ratio: Tensor = new / (old + comparison.epsilon * (tensor.numel() if order == 1 else 1))
+    return ratio
 
 
 @compare_on_device.register

@@ -1,6 +1,6 @@
 """Rules for layers whose nodes say nothing any more."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,6 +13,11 @@ from kennel.judging.rule import INFINITY, Finding, names, parameter
 
 _INACTIVITY = "a node is inactive when it is active for fewer per cent of the samples"
 _LAYER = "per cent of a layer's nodes that may be inactive"
+
+
+def _refuse_small_batches(found: list[Series], value: Callable[[Series, int], float | None]) -> None:
+    if all(value(series, step) is None for series in found for step in series.global_steps):
+        raise NothingToJudge("batches are too small to tell inactive nodes from others; 30 images would do")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class DeadRelu:
         outputs = measured.select(regex=self.tensor_regex)
         if not outputs:
             raise NothingToJudge(f"no relu outputs were saved (no tensor is called {self.tensor_regex})")
+        _refuse_small_batches(outputs, lambda series, step: series.measure(step, self._measure))
         yield from findings_by_step(
             self,
             outputs,
@@ -84,6 +90,7 @@ class SaturatedActivation:
         inputs = measured.select(collections=names(self.collection_names), regex=self.tensor_regex)
         if not inputs:
             raise NothingToJudge(f"no tanh or sigmoid inputs were saved (no tensor is called {self.tensor_regex})")
+        _refuse_small_batches(inputs, self._saturated)
         yield from findings_by_step(
             self,
             inputs,
