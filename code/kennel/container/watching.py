@@ -22,7 +22,7 @@ def _inspected(job: Job, given: TrainingEnvironment, stop: StopSignal) -> Iterat
     if job.hyperparameters.debugger == "off":
         yield UNWATCHED.inspector
         return
-    inspector = make_inspector(job, stop)
+    inspector = make_inspector(job, given, stop)
     try:
         yield inspector
     finally:

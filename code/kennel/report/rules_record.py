@@ -3,9 +3,8 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from kennel.report.values import number, one_of, text
@@ -53,7 +52,7 @@ class Judged:
     """What all rules said."""
 
     results: Sequence[RuleResult] = ()
-    left_out: Mapping[str, str] = MappingProxyType({})  # rules that did not judge, and why
+    left_out: Mapping[str, str] = field(default_factory=dict)  # rules that did not judge, and why
     problems: Sequence[str] = ()  # why measuring ended before the training did
 
     @property

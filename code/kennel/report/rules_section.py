@@ -15,12 +15,13 @@ from kennel.report.sections import Section
 
 _KINDS = {"training": "train", "validation": "valid"}  # curves that have the colours of the learning curves
 _OF_CLASSES = ("class_imbalance", "confusion")  # rules that call classes by their numbers
+_OF_VALIDATION = "(EVAL)"  # at the end of a curve's name
 _WIDE = 100.0  # times that the largest number is the smallest, for an axis of orders of magnitude
 WORDS = {
     "IssuesFound": ("failed", "found something"),
     "Error": ("stopped", "could not judge"),
     "InProgress": ("inprogress", "in progress"),
-    "NoIssuesFound": ("completed", "found nothing"),
+    "NoIssuesFound": ("soft", "found nothing"),
 }
 
 
@@ -100,7 +101,7 @@ def _chart(finding: RuleFinding) -> Markup | None:
     return charts.line_chart(
         lines,
         label=f"{quantity}: {', '.join(curve.name for curve in curves)}",
-        x_name="step",
+        x_name="validation step" if curves[0].name.endswith(_OF_VALIDATION) else "training step",
         y_name=quantity,
         rules=rules if start <= finding.step <= end else [],
         logarithmic=min(values) > 0 and max(values) > _WIDE * min(values),
