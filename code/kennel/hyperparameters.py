@@ -22,7 +22,13 @@ vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn vit_b_16 vit_b_32 vit_h_14 vit_l_16
 wide_resnet50_2
 """
 BACKBONES = tuple(_TORCHVISION.split())
+DEFAULT_RULES = (
+    "vanishing_gradient,exploding_tensor,poor_weight_initialization,dead_relu,weight_update_ratio,class_imbalance,"
+    "loss_not_decreasing,overfit,overtraining,stalled_training_rule,confusion"
+)
+WATCHING = frozenset(("debugger", "rules", "rule_parameters", "rule_action"))  # they change nothing of the training
 SEARCH = "search"  # not a hyperparameter of a network: a whole search in one job, see kennel.tuning.one_job
+_OF_A_RULE = "rule_"  # begins the name of a parameter of a debugger rule
 _ALIASES = {"lr": "learning_rate"}  # a dash for an underscore (`batch-size`) is understood everywhere
 _NOT_OURS = (
     "_tuning_objective_metric",
@@ -224,6 +230,21 @@ class Hyperparameters:
     seed: int = _declare(0, "start of all random numbers", low=0, high=2**31 - 1)
     max_bad_images: float = _declare(0.01, "share of unreadable images above which training refuses", low=0.0, high=1.0)
     num_workers: int = _declare(0, "threads that decode images; 0 takes one a core", low=0, high=256)
+    debugger: str = _declare(
+        "measure",
+        "`measure` lets the rules judge measurements of the training, `on` also saves tensors, as a job's "
+        "`debughookconfig.json` does too, `off` does neither",
+        choices=("off", "measure", "on"),
+    )
+    rules: str = _declare(DEFAULT_RULES, "debugger rules that judge the training, with commas between; or `none`")
+    rule_parameters: str = _declare(
+        "", "`NAME_PARAMETER=VALUE` of rules, with semicolons between; each may be given as `rule_NAME_PARAMETER` too"
+    )
+    rule_action: str = _declare(
+        "none",
+        "`stop_training` ends the training when a rule finds an issue, and keeps the best epoch's model",
+        choices=("none", "stop_training"),
+    )
 
     @property
     def from_scratch(self) -> bool:
@@ -260,20 +281,26 @@ def parse_hyperparameters(values: Mapping[str, Any]) -> Hyperparameters:
     """Return the typed hyperparameters for `values`, as they stand in SageMaker's `hyperparameters.json`.
 
     Values may be plain or JSON-encoded strings (`adam`, `"adam"`, contract A4.1); null and the empty string stand for
-    the default. Names that SageMaker itself adds are passed over (contract A4.3). Raises HyperparameterError with one
+    the default. Names that SageMaker itself adds are passed over (contract A4.3). `rule_NAME_PARAMETER` becomes a part
+    of `rule_parameters`; whoever makes the rules knows which of them there are. Raises HyperparameterError with one
     line for each unknown name and each value out of bounds.
     """
     given: dict[str, str] = {}
     problems: list[str] = []
+    of_rules: list[str] = []
     for key, raw in values.items():
         if key.startswith("sagemaker_") or key in _NOT_OURS:
             continue
         name = canonical_name(key)
         text = _plain(raw)
-        if name not in DECLARATIONS:
+        if name.startswith(_OF_A_RULE) and name not in DECLARATIONS:
+            of_rules.append(f"{name.removeprefix(_OF_A_RULE)}={text}")
+        elif name not in DECLARATIONS:
             problems.append(f"{key}={text}: there is no such hyperparameter")
         elif text and given.setdefault(name, text) != text:
             problems.append(f"{key}={text}: {name} is given twice, as {given[name]} and as {text}")
+    if of_rules:
+        given["rule_parameters"] = "; ".join([*filter(None, [given.get("rule_parameters")]), *of_rules])
     parsed: dict[str, Any] = {}
     for name, text in given.items():
         declaration = DECLARATIONS[name]

@@ -100,15 +100,4 @@ def _show(judgement: "Judgement") -> None:
 
 def _json(judgement: "Judgement") -> dict[str, Any]:
     results: list[Result] = list(judgement.results)
-    return {"rules": [_finite(result.as_json()) for result in results], "left_out": judgement.left_out}
-
-
-def _finite(value: Any) -> Any:
-    """Return a value without NaN and infinity, which JSON does not know, as text in their place."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124
-        return str(value)
-    return value
+    return {"rules": [result.as_json() for result in results], "left_out": judgement.left_out}

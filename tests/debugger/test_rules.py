@@ -20,7 +20,7 @@ CONFORMANCE = [  # rule, a training made wrong, what the rule says of it, the he
     ("exploding_tensor:only_nan=True", "learning rate of 1e3", "the count of NaN of", HEALTHY),
     ("poor_weight_initialization", "weights of a ten-thousandth", "variance of inputs is", HEALTHY),
     ("poor_weight_initialization", "weights of zero", "inputs of all layers have no variance", HEALTHY),
-    ("poor_weight_initialization", "sigmoids", "as a share of the widest layer, below 0.001", HEALTHY),
+    ("poor_weight_initialization", "sigmoids", "as a share of the median layer, below 0.001", HEALTHY),
     ("dead_relu", "huge negative bias", "the percentage of dead ReLUs of block0.relu_output_0 is 100", HEALTHY),
     ("saturated_activation", "tanh of huge inputs", "saturated nodes of block0.tanh_input_0", "healthy with tanh"),
     ("weight_update_ratio", "learning rate of 1e3", "not within 1e-08 and 10", HEALTHY),

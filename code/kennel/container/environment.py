@@ -22,12 +22,14 @@ SERVER_TIMEOUT = parameters.MODEL_SERVER_TIMEOUT_ENV  # seconds (contract C2.1)
 BIND_HOST = "KENNEL_BIND_HOST"  # the address that a server listens on; all of them unless set, as a container must
 WEIGHTS_DIR = "KENNEL_WEIGHTS"  # pretrained weights that the image brings, one file a backbone
 INSTANCE_PRICE = "KENNEL_INSTANCE_PRICE"  # dollars an hour, for the report's estimate of what the job has cost
+DEBUG_CONFIG = "SMDEBUG_CONFIG_FILE_PATH"  # smdebug's own variable (contract D2.1)
 JOB_NAME = "TRAINING_JOB_NAME"  # set by SageMaker (contract A3.1)
 REGION = "AWS_REGION"  # set by SageMaker, or by Kennel's player of it to LOCAL_REGION
 LOCAL_REGION = "local"
 CACHE_DIR = "KENNEL_CACHE"  # packed images and features; the job's scratch space unless set
 IN_CONTAINER = "KENNEL_IN_CONTAINER"  # set in the image: what is installed there is nobody's but the job's
 BASE = Path("/opt/ml")  # what SageMaker's own paths begin with, wherever the tree is
+TENSORS = "/opt/ml/output/tensors"  # where saved tensors go unless the configuration says so (contract D2.1)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,16 @@ class Folders:
     def failure(self) -> Path:
         """The file whose first 1024 characters become the job's FailureReason (contract A1.5)."""
         return self.output / "failure"
+
+    @property
+    def debug_config(self) -> Path:
+        """The file that says which tensors should be saved; it need not be there (contract D2.1)."""
+        return self.config / "debughookconfig.json"
+
+    def place(self, named: str) -> Path:
+        """Return where a path lies that SageMaker names, as it does below `/opt/ml`."""
+        path = Path(named)
+        return self.base / path.relative_to(BASE) if path.is_relative_to(BASE) else path
 
 
 def folders() -> Folders:
@@ -130,8 +142,7 @@ def _checkpoint_dir(tree: Folders) -> Path | None:
     except ContractError:  # no file that a job needs to start (contract A2.4)
         named = None
     if isinstance(named, str) and named:
-        path = Path(named)
-        return tree.base / path.relative_to(BASE) if path.is_relative_to(BASE) else path
+        return tree.place(named)
     default = tree.base / "checkpoints"
     return default if default.is_dir() else None
 

@@ -4,6 +4,7 @@ import logging
 import sys
 
 from kennel.container.environment import TrainingEnvironment
+from kennel.debugger.choice import choose_rules
 from kennel.hyperparameters import SEARCH, parse_hyperparameters
 from kennel.training.job import Job
 
@@ -11,8 +12,10 @@ from kennel.training.job import Job
 def read_job(given: TrainingEnvironment) -> Job:
     """Return the job that the configuration files describe. Raises HyperparameterError for bad hyperparameters."""
     values = {name: value for name, value in given.hyperparameters.items() if name != SEARCH}
+    hyperparameters = parse_hyperparameters(values)
+    choose_rules(hyperparameters.rules, hyperparameters.rule_parameters)  # bad ones are refused before anything begins
     return Job(
-        hyperparameters=parse_hyperparameters(values),
+        hyperparameters=hyperparameters,
         channels=given.channels,
         model_dir=given.folders.model,
         output_dir=given.folders.output_data,

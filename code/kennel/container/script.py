@@ -15,7 +15,9 @@ from sagemaker_training.process import ProcessRunner
 from kennel.atomic import write_json
 from kennel.container.environment import (
     BASE,
+    DEBUG_CONFIG,
     IN_CONTAINER,
+    TENSORS,
     WEIGHTS_DIR,
     Folders,
     folders,
@@ -26,7 +28,6 @@ from kennel.container.launch import Torchrun, processes_per_host
 from kennel.errors import ContractError
 
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|CREDENTIAL|API_?KEY", re.IGNORECASE)
-_DEBUG_CONFIG = "SMDEBUG_CONFIG_FILE_PATH"  # smdebug's own variable (contract D2.1)
 _TORCH_HOME = "TORCH_HOME"  # torch's own variable: where downloaded weights are looked for
 _NEVER = 10**12  # a step that no training reaches
 
@@ -94,9 +95,9 @@ def _offer_weights(folder: Path, channels: Mapping[str, str]) -> None:
 
 def _offer_debug_config(tree: Folders, scratch: Path) -> None:
     """Let smdebug's `Hook.create_from_json_file()` find a file; where the job has none, one that saves nothing."""
-    if _DEBUG_CONFIG in os.environ:
+    if DEBUG_CONFIG in os.environ:
         return
-    given = tree.config / "debughookconfig.json"
+    given = tree.debug_config
     try:
         config = read_json_object(given)
     except ContractError:  # no file that a job needs to start (contract A2.4)
@@ -104,13 +105,12 @@ def _offer_debug_config(tree: Folders, scratch: Path) -> None:
     if config and tree.base == BASE:
         return  # where smdebug itself looks
     if config:
-        local = Path(config.get("LocalPath", BASE / "output" / "tensors"))
-        config["LocalPath"] = str(tree.base / local.relative_to(BASE) if local.is_relative_to(BASE) else local)
+        config["LocalPath"] = str(tree.place(config.get("LocalPath", TENSORS)))
     else:
         nothing = {"start_step": str(_NEVER), "save_interval": str(_NEVER)}
         config = {"LocalPath": str(scratch / "tensors"), "HookParameters": nothing, "CollectionConfigurations": []}
     write_json(scratch / given.name, config)
-    os.environ[_DEBUG_CONFIG] = str(scratch / given.name)
+    os.environ[DEBUG_CONFIG] = str(scratch / given.name)
 
 
 def _mask_secrets(values: Mapping[str, Any]) -> Callable[[logging.LogRecord], bool]:

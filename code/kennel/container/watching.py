@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kennel.container.environment import TrainingEnvironment
+from kennel.container.inspecting import make_inspector
 from kennel.training.job import Job
 from kennel.training.progress import StopSignal
 from kennel.training.watching import UNWATCHED, Inspector, Timer, Watching
@@ -18,7 +19,14 @@ def watched(job: Job, given: TrainingEnvironment, stop: StopSignal) -> Iterator[
 
 @contextmanager
 def _inspected(job: Job, given: TrainingEnvironment, stop: StopSignal) -> Iterator[Inspector]:
-    yield UNWATCHED.inspector
+    if job.hyperparameters.debugger == "off":
+        yield UNWATCHED.inspector
+        return
+    inspector = make_inspector(job, given, stop)
+    try:
+        yield inspector
+    finally:
+        inspector.finish()
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """What can be measured on one tensor at one step: numbers that every tensor gets, and those that one rule asks for."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -10,7 +12,9 @@ Array = NDArray[Any]
 Statistic = Literal[
     "count", "mean", "mean_abs", "variance", "min", "max", "p5", "p95", "zeros", "nans", "infinities", "norm"
 ]
-_PERCENTILE_SAMPLE = 100_000  # values that percentiles are taken from; sorting a layer of 25 million takes seconds
+PERCENTILE_SAMPLE = 20_000  # values that percentiles are taken from; sorting a layer of 25 million takes seconds
+
+_NODE_SAMPLES = 30  # of a node before it is called inactive
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ def summarize(tensor: Array) -> Summary:
         return Summary(
             values.size, nothing, nothing, nothing, nothing, nothing, nothing, nothing, zeros, nans, infinities, nothing
         )
-    p5, p95 = np.percentile(finite[:: -(-finite.size // _PERCENTILE_SAMPLE)], [5, 95])
+    p5, p95 = np.percentile(finite[:: -(-finite.size // PERCENTILE_SAMPLE)], [5, 95])
     return Summary(
         count=values.size,
         mean=float(finite.mean()),
@@ -94,7 +98,7 @@ class InactiveNodes:
     """Per cent of a layer's nodes that lie within (`low`, `high`) for fewer than `below` per cent of the samples.
 
     A node is an entry of the second axis: a unit, or of a convolution a channel with all its positions, which share
-    one filter.
+    one filter. Of fewer than 30 samples, healthy nodes are silent by chance.
     """
 
     low: float
@@ -102,12 +106,16 @@ class InactiveNodes:
     below: float
 
     def __call__(self, tensor: Array) -> float | None:
-        """Return 0 to 100, or None for a tensor without an axis of nodes."""
-        if tensor.ndim < 2 or not tensor.size:
+        """Return 0 to 100, or None for a tensor without an axis of nodes, or of too few samples."""
+        if not self.can_judge(tensor.shape):
             return None
         active = (tensor > self.low) & (tensor < self.high)
         activity = 100 * active.mean(axis=tuple(axis for axis in range(tensor.ndim) if axis != 1))
         return float(100 * (activity < self.below).mean())
+
+    def can_judge(self, shape: Sequence[int]) -> bool:
+        """Return whether a tensor of this shape has nodes, and enough samples of each."""
+        return len(shape) > 1 and shape[1] > 0 and math.prod(shape) // shape[1] >= _NODE_SAMPLES
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,23 @@ class RecordedSeries:
             raise NothingToJudge(f"{self.name} was measured, but not kept, at step {step}")
         return self.tensors[step]
 
+    def thin(self, first: int = 0) -> None:
+        """Forget every second step of the older half, but none of the `first` ones."""
+        steps = list(self.global_steps)
+        self._forget(set(steps[first + 1 : (len(steps) + 1) // 2 : 2]))
+
+    def forget_before(self, step: int) -> None:
+        """Forget all steps before one."""
+        self._forget({known for known in self.global_steps if known < step})
+
+    def _forget(self, steps: set[int]) -> None:
+        if not steps:
+            return
+        for by_step in (self.global_steps, self.summaries, self.tensors):
+            for step in steps & by_step.keys():
+                del by_step[step]
+        self.measured = {key: number for key, number in self.measured.items() if key[0] not in steps}
+
 
 class StoredSeries:
     """Tensors that lie somewhere, whole or as smdebug's reductions of them; numbers are taken when asked."""

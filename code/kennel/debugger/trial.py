@@ -1,19 +1,16 @@
 """Reads a folder in which smdebug saved the tensors of a training: one of ours, or one from an old job on AWS."""
 
-import contextlib
 import json
-import logging
 import math
-import os
 import struct
 import time
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kennel.debugger.measures import Array, Summary
+from kennel.debugger.quiet import quiet_smdebug
 from kennel.debugger.series import Collection, Measurements, Mode, StoredSeries
 from kennel.errors import TrialError
 
@@ -29,7 +26,7 @@ def read_trial(folder: Path) -> Measurements:
     """
     _refuse_what_smdebug_would_wait_for(folder)
     moments = _moments(folder)
-    with _quiet_smdebug():
+    with quiet_smdebug():
         trial = _open(folder)
         series = _series(trial, {step for step, _ in moments})
     collections = {
@@ -65,27 +62,6 @@ def _refuse_what_smdebug_would_wait_for(folder: Path) -> None:
         )
     if not any(folder.glob("index/*/*.json")):
         raise TrialError(f"{folder} holds no step yet: its index/ is empty")
-
-
-@contextlib.contextmanager
-def _quiet_smdebug() -> Iterator[None]:
-    """Keep smdebug from printing: its first import looks at a variable, later only the logger helps.
-
-    Its own and protobuf's warnings are about code that nobody will mend.
-    """
-    logger, variable = logging.getLogger("smdebug"), "SMDEBUG_LOG_LEVEL"
-    before, disabled = os.environ.get(variable), logger.disabled
-    os.environ[variable] = "off"
-    logger.disabled = True
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logger.disabled = disabled
-        if before is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = before
 
 
 def _open(folder: Path) -> Any:
@@ -124,7 +100,7 @@ def _series(trial: Any, saved: set[int]) -> list[StoredSeries]:
 def _load(tensor: Any, global_steps: Mapping[int, int], step: int) -> Array | None:
     from smdebug.exceptions import TensorUnavailableForStep  # noqa: PLC0415 - as above
 
-    with _quiet_smdebug():
+    with quiet_smdebug():
         try:
             value: Array = tensor.value(global_steps[step])
         except TensorUnavailableForStep:  # only reductions of it were saved, or its file is not there
@@ -136,7 +112,7 @@ def _load(tensor: Any, global_steps: Mapping[int, int], step: int) -> Array | No
 
 def _reduced(tensor: Any, global_steps: Mapping[int, int], step: int) -> Summary:
     """Return what smdebug's reductions of a tensor tell."""
-    with _quiet_smdebug():
+    with quiet_smdebug():
         values: dict[tuple[str, bool], Any] = tensor.reduction_values(global_steps[step])
     numbers = {key: float(value) for key, value in values.items() if value is not None}
     if not numbers:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,9 +34,9 @@ class Result:
     reason: str = ""  # of an error
 
     def as_json(self) -> dict[str, Any]:
-        """Return the result as JSON has it; curves that findings share stand there once."""
+        """Return the result as JSON has it: curves that findings share stand there once, NaN and infinity as text."""
         curves = list(dict.fromkeys(curve for finding in self.findings for curve in finding.curves))
-        return {
+        value = {
             "rule": self.rule,
             "parameters": self.parameters,
             "status": str(self.status),
@@ -52,6 +53,8 @@ class Result:
             ],
             "curves": [dataclasses.asdict(curve) for curve in curves],
         }
+        finite: dict[str, Any] = _finite(value)
+        return finite
 
 
 @dataclass(frozen=True)
@@ -87,3 +90,12 @@ def judge(rules: Iterable[Rule[Evidence]], evidence: Evidence, *, ended: bool, a
             status = Status.NO_ISSUES if ended else Status.IN_PROGRESS
             results.append(Result(rule.name, parameters, Status.ISSUES if findings else status, findings))
     return Judgement(tuple(results), left_out)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value without NaN and infinity, which JSON does not know, as text in their place."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -97,12 +97,24 @@ def scatter_chart(marks: Sequence[Mark], steps: Line, *, label: str, x_name: str
     return _chart(WIDTH, HEIGHT, label, drawn)
 
 
-def line_chart(lines: Sequence[Line], *, label: str, x_name: str, y_name: str, rules: Sequence[Rule] = ()) -> Markup:
-    """Return a chart of `lines` over whole numbers; the last lies on top, and the `rules` below them all."""
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    label: str,
+    x_name: str,
+    y_name: str,
+    rules: Sequence[Rule] = (),
+    logarithmic: bool = False,
+) -> Markup:
+    """Return a chart of `lines` over whole numbers; the last lies on top, and the `rules` below them all.
+
+    One whose height is `logarithmic` has positive values only.
+    """
     points = [point for line in lines for point in line.points]
     across = scale_of([x for x, _ in points])
     x = Scale(across.low, across.high, whole=True)
-    y = _upright([y for _, y in points])
+    heights = [y for _, y in points]
+    y = scale_of(heights, logarithmic=True) if logarithmic else _upright(heights)
     drawn = [_frame(x, y, x_name, y_name), *(_rule(x, rule) for rule in rules)]
     for line in lines:
         thinned = [*line.points[:-1][:: math.ceil(len(line.points) / MOST_POINTS) or 1], *line.points[-1:]]

@@ -1,11 +1,8 @@
 """The sections of a training job's page: each is one function, from the job's record to markup, or to nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-
-from markupsafe import Markup
 
 from kennel.hyperparameters import DECLARATIONS
 from kennel.report.job_record import ClassResult, JobRecord
@@ -13,19 +10,12 @@ from kennel.report.job_summary import train_command
 from kennel.report.learning import Curve, learning_chart
 from kennel.report.matrix import MOST_CELLS, NAMED, confusion_matrix
 from kennel.report.pages import render
+from kennel.report.rules_section import findings, rules_table
+from kennel.report.sections import Section
 
 PAIRS = 15  # of classes that are most often mixed up
 EXAMPLES = 5  # that are named of images that are unreadable or equal
 MOST_CLASSES = 2000  # rows of the table of classes: the worst ones
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page, with a heading of its own."""
-
-    title: str
-    body: Markup
-    is_wide: bool = True  # over the whole width, where there is room for two beside each other
 
 
 def warnings(job: JobRecord) -> Section | None:
@@ -104,9 +94,11 @@ SECTIONS: tuple[Callable[[JobRecord], Section | None], ...] = (
     warnings,
     accuracy,
     loss,
+    findings,
     mistakes,
     photos,
     classes,
+    rules_table,
     ran,
     reproduce,
 )

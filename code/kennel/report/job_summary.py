@@ -35,6 +35,10 @@ def summary(job: JobRecord) -> dict[str, Any]:
         "epochs": [{"epoch": epoch.number, "seconds": epoch.seconds, **epoch.metrics} for epoch in job.epochs],
         "classes": [asdict(result) for result in job.results],
         "confusions": [asdict(pair) for pair in job.confusions[:MOST_CONFUSIONS]],
+        "rules": [
+            {"rule": result.rule, "kind": result.kind, "status": result.status, "times": result.times}
+            for result in job.judged.results
+        ],
         "worst": [{name: value for name, value in asdict(photo).items() if name != "jpeg"} for photo in job.worst],
     }
 

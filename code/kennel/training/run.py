@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kennel.cache import Cache
 from kennel.engines.device import describe_device, fast_precision, pick_device
 from kennel.errors import HyperparameterError, Stopped
-from kennel.hyperparameters import Hyperparameters
+from kennel.hyperparameters import WATCHING, Hyperparameters
 from kennel.images.augment import test_views
 from kennel.machine import share_of_cores
 from kennel.metrics import BEST_EPOCH, metric_line
@@ -203,7 +203,8 @@ class Trainer:
         identity: dict[str, Any] = {}
         if self._job.checkpoint_dir is not None:
             images = self._session.data.images(hp)
-            hyperparameters = {k: v for k, v in asdict(hp).items() if k not in ("checkpoint_seconds", "num_workers")}
+            passed_over = {"checkpoint_seconds", "num_workers", *WATCHING}
+            hyperparameters = {k: v for k, v in asdict(hp).items() if k not in passed_over}
             identity = {
                 "job": self._job.name,
                 "hyperparameters": hyperparameters,

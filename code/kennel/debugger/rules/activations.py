@@ -1,17 +1,23 @@
 """Rules for layers whose nodes say nothing any more."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from kennel.debugger.measures import InactiveNodes
+from kennel.debugger.needs import Need
 from kennel.debugger.rules.by_step import findings_by_step
-from kennel.debugger.series import Measurements, Series
+from kennel.debugger.series import Measurements, Mode, Series
 from kennel.errors import NothingToJudge
 from kennel.judging.rule import INFINITY, Finding, names, parameter
 
 _INACTIVITY = "a node is inactive when it is active for fewer per cent of the samples"
 _LAYER = "per cent of a layer's nodes that may be inactive"
+
+
+def _refuse_small_batches(found: list[Series], value: Callable[[Series, int], float | None]) -> None:
+    if all(value(series, step) is None for series in found for step in series.global_steps):
+        raise NothingToJudge("batches are too small to tell inactive nodes from others; 30 images would do")
 
 
 @dataclass(frozen=True)
@@ -28,16 +34,24 @@ class DeadRelu:
     threshold_inactivity: float = parameter(1.0, _INACTIVITY, low=0.0, high=100.0)
     threshold_layer: float = parameter(50.0, _LAYER, low=0.0, high=100.0)
 
+    def needs(self) -> Iterator[Need]:
+        """Yield the share of dead nodes of each output."""
+        yield Need(regex=self.tensor_regex, measures=(self._measure,), mode=Mode.TRAIN)
+
+    @property
+    def _measure(self) -> InactiveNodes:
+        return InactiveNodes(0.0, INFINITY, self.threshold_inactivity)
+
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps with a dead layer. Raises NothingToJudge without outputs of ReLUs."""
         outputs = measured.select(regex=self.tensor_regex)
         if not outputs:
             raise NothingToJudge(f"no relu outputs were saved (no tensor is called {self.tensor_regex})")
-        measure = InactiveNodes(0.0, INFINITY, self.threshold_inactivity)
+        _refuse_small_batches(outputs, lambda series, step: series.measure(step, self._measure))
         yield from findings_by_step(
             self,
             outputs,
-            lambda series, step: series.measure(step, measure),
+            lambda series, step: series.measure(step, self._measure),
             wrong=lambda percent: percent > self.threshold_layer,
             worst=lambda percent: percent,
             quantity="the percentage of dead ReLUs",
@@ -66,11 +80,17 @@ class SaturatedActivation:
     threshold_inactivity: float = parameter(1.0, _INACTIVITY, low=0.0, high=100.0)
     threshold_layer: float = parameter(50.0, _LAYER, low=0.0, high=100.0)
 
+    def needs(self) -> Iterator[Need]:
+        """Yield the share of saturated nodes of each input, by the bounds of either activation."""
+        measures = self._measure("tanh"), self._measure("sigmoid")
+        yield Need(tuple(names(self.collection_names)), self.tensor_regex, measures=measures, mode=Mode.TRAIN)
+
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps with a saturated layer. Raises NothingToJudge without inputs of activations."""
         inputs = measured.select(collections=names(self.collection_names), regex=self.tensor_regex)
         if not inputs:
             raise NothingToJudge(f"no tanh or sigmoid inputs were saved (no tensor is called {self.tensor_regex})")
+        _refuse_small_batches(inputs, self._saturated)
         yield from findings_by_step(
             self,
             inputs,
@@ -83,7 +103,10 @@ class SaturatedActivation:
         )
 
     def _saturated(self, series: Series, step: int) -> float | None:
+        return series.measure(step, self._measure(series.name))
+
+    def _measure(self, name: str) -> InactiveNodes:
         low, high = self.threshold_tanh_min, self.threshold_tanh_max
-        if "sigmoid" in series.name.lower():
+        if "sigmoid" in name.lower():
             low, high = self.threshold_sigmoid_min, self.threshold_sigmoid_max
-        return series.measure(step, InactiveNodes(low, high, self.threshold_inactivity))
+        return InactiveNodes(low, high, self.threshold_inactivity)

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from kennel.debugger.measures import Array
+from kennel.debugger.needs import Need
 from kennel.debugger.rules.losses import Point, passes
 from kennel.debugger.series import Measurements, Mode, Series
 from kennel.errors import NothingToJudge
@@ -88,6 +89,11 @@ class ClassImbalance:
     predictions_regex: str = parameter(".*predictions", "expression that finds the predictions")
     verbatim: bool = parameter(False, "judge AWS's formula to the letter (not AWS's)")
 
+    def needs(self) -> Iterator[Need]:
+        """Yield the labels and predictions of the training."""
+        yield Need(regex=self.labels_regex, whole=True, mode=Mode.TRAIN)
+        yield Need(regex=self.predictions_regex, whole=True, mode=Mode.TRAIN)
+
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps that show it. Raises NothingToJudge without labels, or with too few."""
         mode = measured.training_mode()
@@ -164,6 +170,11 @@ class Confusion:
     min_diag: float = parameter(0.9, "smallest share that should be recognized", low=0.0, high=1.0)
     max_off_diag: float = parameter(0.1, "largest share that may be taken for one other class", low=0.0, high=1.0)
     formula: str = parameter("row", "shares of a class's labels, or AWS's (not AWS's)", choices=("row", "verbatim"))
+
+    def needs(self) -> Iterator[Need]:
+        """Yield the labels and predictions of evaluations."""
+        yield Need(regex=f"^{self.labels}$", whole=True, mode=Mode.EVAL)
+        yield Need(regex=f"^{self.predictions}$", whole=True, mode=Mode.EVAL)
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield one finding with all classes that it holds for. Raises NothingToJudge without predictions."""

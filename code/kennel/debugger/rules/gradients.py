@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from kennel.debugger.needs import Need
 from kennel.debugger.rules.by_step import findings_by_step
 from kennel.debugger.series import Measurements, Series
 from kennel.errors import NothingToJudge
@@ -25,6 +26,10 @@ class VanishingGradient:
     )
     threshold: float = parameter(1e-7, "smallest mean of absolute values that is no issue", low=0.0, high=INFINITY)
     biases: bool = parameter(False, "judge gradients of biases too, as AWS does (not AWS's)")
+
+    def needs(self) -> Iterator[Need]:
+        """Yield the size of gradients."""
+        yield Need(regex="^gradient" if self.biases else "^gradient(?!.*bias$)", statistics=("mean_abs",))
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps with a vanished gradient. Raises NothingToJudge without gradients."""
@@ -57,6 +62,11 @@ class ExplodingTensor:
     collection_names: str | None = parameter(None, "collections to look at, with commas between; all unless given")
     tensor_regex: str | None = parameter(None, "expression that finds the tensors to look at; all unless given")
     only_nan: bool = parameter(False, "look for NaN only, not for infinity")
+
+    def needs(self) -> Iterator[Need]:
+        """Yield the counts of what is no number."""
+        looked_at = tuple(names(self.collection_names))
+        yield Need(looked_at, self.tensor_regex, statistics=("nans",) if self.only_nan else ("nans", "infinities"))
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps with an exploded tensor. Raises NothingToJudge without tensors."""

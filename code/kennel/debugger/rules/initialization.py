@@ -3,12 +3,13 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 from typing import ClassVar
 
 from kennel.debugger.measures import LayerVariance
+from kennel.debugger.needs import Need
 from kennel.debugger.rules.losses import mean_points
-from kennel.debugger.series import Measurements, Series
+from kennel.debugger.series import Measurements, Mode, Series
 from kennel.errors import NothingToJudge
 from kennel.judging.rule import INFINITY, Curve, Finding, parameter
 
@@ -23,8 +24,8 @@ class PoorWeightInitialization:
     - the largest variance of a layer's activation inputs over the smallest is above `threshold`. Where no inputs were
       saved, only weights of a layer that are all alike are an issue, as its nodes stay alike then (verbatim: the same
       ratio of weights; it is 20 to 30,000 in torchvision's own networks, whose batch norms make up for it);
-    - the 95th less the 5th percentile of a weight's gradient is below `distribution_range`: as a share of the layer
-      where it is widest, since a gradient's own size depends on the loss and the batch. Biases are left out;
+    - the 95th less the 5th percentile of a weight's gradient is below `distribution_range`: as a share of the median
+      layer's, since a gradient's own size depends on the loss and the batch. Biases are left out;
     - none of the last `patience` losses is below the mean of those before (verbatim: below the least of them).
     """
 
@@ -41,6 +42,12 @@ class PoorWeightInitialization:
     patience: int = parameter(5, "losses in a row that must not all be bad", low=1, high=2**31)
     steps: int = parameter(10, "steps from the first one that are judged", low=1, high=2**31)
     verbatim: bool = parameter(False, "take AWS's formulas to the letter (not AWS's)")
+
+    def needs(self) -> Iterator[Need]:
+        """Yield what is to be known of the first steps."""
+        yield Need(regex=self.activation_inputs_regex, statistics=("variance",), mode=Mode.TRAIN, steps=self.steps)
+        yield Need(("weights",), measures=(LayerVariance(),), mode=Mode.TRAIN, steps=self.steps)
+        yield Need(regex="^gradient(?!.*bias$)", statistics=("p5", "p95"), mode=Mode.TRAIN, steps=self.steps)
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps that show it. Raises NothingToJudge when nothing of the first steps was saved."""
@@ -104,11 +111,11 @@ class PoorWeightInitialization:
     def _ranges(self, gradients: list[Series]) -> Iterator[Finding]:
         found = self._numbers(gradients, "ranges")
         for step, numbers in found.items():
-            narrow, wide = min(numbers, key=numbers.__getitem__), max(numbers.values())
-            number = numbers[narrow] if self.verbatim else numbers[narrow] / wide if wide else 0.0
+            narrow, usual = min(numbers, key=numbers.__getitem__), median(numbers.values())
+            number = numbers[narrow] if self.verbatim else numbers[narrow] / usual if usual else 0.0
             if number < self.distribution_range:
-                share = "" if self.verbatim else ", as a share of the widest layer"
-                evidence = {"tensor": narrow, "range": numbers[narrow], "widest": wide}
+                share = "" if self.verbatim else ", as a share of the median layer"
+                evidence = {"tensor": narrow, "range": numbers[narrow], "median": usual}
                 text = f"95th less 5th percentile of {narrow} is {number:.4g}{share}, below {self.distribution_range:g}"
                 yield Finding(self.name, step, text, evidence, self.advice)
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kennel.debugger.measures import ChannelMean
+from kennel.debugger.needs import Need
 from kennel.debugger.rules.by_step import findings_by_step
-from kennel.debugger.series import Measurements
+from kennel.debugger.series import Measurements, Mode
 from kennel.errors import NothingToJudge
 from kennel.judging.rule import INFINITY, Finding, parameter
 
@@ -26,6 +27,14 @@ class CheckInputImages:
     regex: str = parameter(".*hybridsequential0_input_0", "expression that finds the input images")
     channel: int = parameter(1, "axis of the channels", low=0, high=16)
 
+    def needs(self) -> Iterator[Need]:
+        """Yield the mean of the images."""
+        yield Need(regex=self.regex, measures=(self._measure,), mode=Mode.TRAIN)
+
+    @property
+    def _measure(self) -> ChannelMean:
+        return ChannelMean(self.channel, self.threshold_samples)
+
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps with such images. Raises NothingToJudge without input images."""
         images = measured.select(regex=self.regex)
@@ -33,11 +42,10 @@ class CheckInputImages:
             inputs = [one.name for one in measured.select(regex=r"^[A-Z]\w*_input_0$") if "oss" not in one.name]
             hint = f"; give regex={inputs[0]}" if inputs else ""
             raise NothingToJudge(f"no input images were saved (no tensor is called {self.regex}){hint}")
-        measure = ChannelMean(self.channel, self.threshold_samples)
         yield from findings_by_step(
             self,
             images,
-            lambda series, step: series.measure(step, measure),
+            lambda series, step: series.measure(step, self._measure),
             wrong=lambda mean: abs(mean) > self.threshold_mean,
             worst=abs,
             quantity="the mean of a channel",

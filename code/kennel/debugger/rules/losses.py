@@ -133,6 +133,8 @@ class LossNotDecreasing:
             elif fall >= self.diff_percent:  # AWS's second condition, a rise by more than so much, is within the first
                 continue
             elif fall < -self.increase_threshold_percent:
+                verb = f"rose by {-fall:.3g} %, over {self.increase_threshold_percent:g} %,"
+            elif fall < 0:
                 verb = f"rose by {-fall:.3g} %,"
             else:
                 verb = f"fell by {fall:.3g} % only,"

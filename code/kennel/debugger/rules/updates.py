@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kennel.debugger.measures import UpdateRatio
+from kennel.debugger.needs import Need
 from kennel.debugger.rules.by_step import findings_by_step
-from kennel.debugger.series import Measurements, Series
+from kennel.debugger.series import Measurements, Mode, Series
 from kennel.errors import NothingToJudge
 from kennel.judging.rule import INFINITY, Finding, parameter
 
@@ -29,12 +30,20 @@ class WeightUpdateRatio:
     epsilon: float = parameter(1e-9, "is added to the size of the weights", low=0.0, high=INFINITY)
     norm: str = parameter("l2", "how a layer becomes one number (not AWS's)", choices=("l2", "mean", "max"))
 
+    def needs(self) -> Iterator[Need]:
+        """Yield the share by which weights change."""
+        yield Need(("weights",), comparisons=(self._comparison,), mode=Mode.TRAIN)
+
+    @property
+    def _comparison(self) -> UpdateRatio:
+        return UpdateRatio(self.num_steps, self.epsilon, self.norm)
+
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps with such a change. Raises NothingToJudge without weights of two steps."""
         weights = measured.select(collections=("weights",), mode=measured.training_mode())
         if not any(len(series.global_steps) > 1 for series in weights):
             raise NothingToJudge("no weights of two training steps were saved")
-        comparison = UpdateRatio(self.num_steps, self.epsilon, self.norm)
+        comparison = self._comparison
         yield from findings_by_step(
             self,
             _trained(weights, measured),

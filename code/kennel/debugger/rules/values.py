@@ -2,16 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kennel.debugger.measures import Unchanged
+from kennel.debugger.needs import Need
 from kennel.debugger.rules.by_step import findings_by_step
-from kennel.debugger.series import Measurements, Series
+from kennel.debugger.series import Measurements, Mode, Series
 from kennel.errors import NothingToJudge
 from kennel.judging.rule import INFINITY, Finding, names, parameter
 
 _COLLECTIONS = "collections to look at, with commas between; this or tensor_regex is needed"
 _REGEX = "expression that finds the tensors to look at; this or collection_names is needed"
+
+
+def _need(collection_names: str | None, tensor_regex: str | None, **asked: Any) -> Iterator[Need]:
+    if collection_names or tensor_regex:
+        yield Need(tuple(names(collection_names)), tensor_regex, mode=Mode.TRAIN, **asked)
 
 
 def _named(measured: Measurements, collection_names: str | None, tensor_regex: str | None) -> list[Series]:
@@ -33,6 +39,10 @@ class AllZero:
     collection_names: str | None = parameter(None, _COLLECTIONS)
     tensor_regex: str | None = parameter(None, _REGEX)
     threshold: float = parameter(100.0, "per cent of zeros that are an issue", low=0.0, high=100.0)
+
+    def needs(self) -> Iterator[Need]:
+        """Yield the share of zeros in the tensors that are named."""
+        yield from _need(self.collection_names, self.tensor_regex, statistics=("zeros",))
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps with a tensor of zeros. Raises NothingToJudge when no tensors are named, or none is there."""
@@ -59,6 +69,10 @@ class TensorVariance:
     tensor_regex: str | None = parameter(None, _REGEX)
     max_threshold: float | None = parameter(None, "largest variance that is no issue", low=0.0, high=INFINITY)
     min_threshold: float | None = parameter(None, "smallest variance that is no issue", low=0.0, high=INFINITY)
+
+    def needs(self) -> Iterator[Need]:
+        """Yield the variance of the tensors that are named."""
+        yield from _need(self.collection_names, self.tensor_regex, statistics=("variance",))
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps with such a variance. Raises NothingToJudge without tensors or thresholds."""
@@ -97,9 +111,17 @@ class UnchangedTensor:
     atol: float = parameter(1e-8, "absolute tolerance", low=0.0, high=INFINITY)
     equal_nan: bool = parameter(False, "take NaN for equal to NaN")
 
+    def needs(self) -> Iterator[Need]:
+        """Yield whether the tensors that are named have changed."""
+        yield from _need(self.collection_names, self.tensor_regex, comparisons=(self._comparison,))
+
+    @property
+    def _comparison(self) -> Unchanged:
+        return Unchanged(self.rtol, self.atol, self.equal_nan)
+
     def check(self, measured: Measurements) -> Iterator[Finding]:
         """Yield the steps up to which nothing changed. Raises NothingToJudge as AllZero does."""
-        comparison = Unchanged(self.rtol, self.atol, self.equal_nan)
+        comparison = self._comparison
         alike: dict[tuple[str, str], int] = {}
 
         def steps_alike(series: Series, step: int) -> float | None:
