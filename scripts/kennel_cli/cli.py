@@ -25,6 +25,7 @@ from kennel_cli.demo import run_demo
 from kennel_cli.follow import print_end, show_to_end, stop_training
 from kennel_cli.jobs import earlier_model, job_inputs, start_training, training_request
 from kennel_cli.places import (
+    AwsDebugger,
     DryRun,
     Isolated,
     Machine,
@@ -32,6 +33,7 @@ from kennel_cli.places import (
     On,
     Place,
     Spot,
+    TensorBoard,
     console,
     job_options,
     platform_of,
@@ -133,11 +135,14 @@ def train(
     dry_run: DryRun = False,
     spot: Spot = False,
     isolated: Isolated = False,
+    aws_debugger: AwsDebugger = False,
+    tensorboard: TensorBoard = False,
     on: On = Place.LOCAL,
     hyperparameters: dict[str, str],
 ) -> None:
     """Train a classifier and follow the job to its end."""
-    platform, asked = platform_of(on), job_options(on, spot, isolated)
+    platform = platform_of(on)
+    asked = job_options(on, spot=spot, isolated=isolated, debugger=aws_debugger, tensorboard=tensorboard)
     if from_tuning:
         best = _best_of(from_tuning, platform.option)
         if weights:

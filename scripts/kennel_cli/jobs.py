@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 from kennel.errors import ArtifactError, DataError, WeightsError
 from kennel.hyperparameters import canonical_name, parse_hyperparameters
+from kennel_cli.aws_debugger import add_debugger, add_tensorboard
 from kennel_cli.platforms.platform import S3, Platform
 from kennel_cli.platforms.validation import validate
 from kennel_cli.requests import PLAIN, JobOptions, training_job
@@ -98,10 +99,17 @@ def training_request(
     name: str | None = None,
     options: JobOptions = PLAIN,
 ) -> CreateTrainingJobRequestTypeDef:
-    """Return a valid CreateTrainingJob request; nothing is linked, uploaded or started."""
+    """Return a valid CreateTrainingJob request; nothing is linked, uploaded or started.
+
+    Raises KennelError where the region lacks what `options` asks for.
+    """
     channels = {channel: platform.channel_uri(source) for channel, source in inputs.sources.items()}
     name = name or new_name(inputs.backbone)
     request = training_job(name, channels, inputs.hyperparameters, platform.settings, options)
+    if options.debugger:
+        add_debugger(request)
+    if options.tensorboard:
+        add_tensorboard(request)
     validate("CreateTrainingJob", request)
     return request
 

@@ -11,7 +11,7 @@ from kennel_cli.platforms import choice
 from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.platform import Platform
-from kennel_cli.requests import JobOptions
+from kennel_cli.requests import PLAIN, JobOptions
 from kennel_cli.settings import kennel_home
 
 
@@ -34,6 +34,13 @@ On = Annotated[Place, typer.Option("--on", help="as processes of this machine, i
 OfPlace = Annotated[Place, typer.Option("--on", help="this machine's jobs, however they run, or those on AWS")]
 Spot = Annotated[bool, typer.Option("--spot", help="on AWS: take spare machines, which are cheaper")]
 Isolated = Annotated[bool, typer.Option("--isolated", help="on AWS: give the job no network")]
+AwsDebugger = Annotated[
+    bool,
+    typer.Option(
+        "--aws-debugger", help="on AWS: also use Amazon SageMaker Debugger, where the account still has that service"
+    ),
+]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="on AWS: keep in the bucket what is for TensorBoard")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the request as JSON; send, upload and start nothing")]
 
 console = Console()
@@ -44,8 +51,11 @@ def platform_of(on: Place) -> Platform:
     return AwsPlatform(console) if on is Place.AWS else LocalPlatform(kennel_home(), on)
 
 
-def job_options(on: Place, spot: bool, isolated: bool) -> JobOptions:
-    """Return the options of a job. Raises KennelError for one that this machine does not have."""
-    if on is not Place.AWS and (spot or isolated):
-        raise KennelError(f"{'--spot' if spot else '--isolated'} is for jobs on AWS; add --on aws, or leave it out")
-    return JobOptions(spot=spot, isolated=isolated)
+def job_options(on: Place, **asked: bool) -> JobOptions:
+    """Return the options of a job, by the names of JobOptions. Raises KennelError for one that only AWS has."""
+    options = JobOptions(**asked)
+    if on is not Place.AWS and options != PLAIN:
+        name = next(name for name, value in asked.items() if value)
+        flag = {"debugger": "--aws-debugger"}.get(name, f"--{name}")
+        raise KennelError(f"{flag} is for jobs on AWS; add --on aws, or leave it out")
+    return options

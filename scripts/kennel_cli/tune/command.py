@@ -83,7 +83,7 @@ def tune(
         patience=patience,
         warm_start=tuple(warm_start or ()),
     )
-    asked = job_options(on, spot, isolated)
+    asked = job_options(on, spot=spot, isolated=isolated)
     name = name or new_search_name("tune")
     if not dry_run:
         platform.require_means()

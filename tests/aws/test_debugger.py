@@ -1,0 +1,71 @@
+"""`--aws-debugger` and `--tensorboard`: what a request asks of services that some accounts still have."""
+
+import json
+
+import pytest
+
+from kennel_cli.platforms.validation import validate
+from tests.aws.conftest import BUCKET, REGION, SETTINGS
+
+MEMBERS = {"DebugHookConfig", "DebugRuleConfigurations", "ProfilerConfig", "ProfilerRuleConfigurations"}
+SMALL = ("--on", "aws", "--weights", "none", "--backbone", "resnet18", "--name", "dogs", "--dry-run")
+
+
+@pytest.fixture
+def dry_run(kennel, colour_images, settings):
+    """Return the request that a dry run prints."""
+
+    def run(*arguments):
+        ended = kennel("train", *SMALL, "--data", colour_images, *arguments)
+        assert ended.code == 0, ended.stderr
+        request = json.loads(ended.stdout)
+        validate("CreateTrainingJob", request)
+        return request
+
+    return run
+
+
+def test_a_plain_request_asks_neither_debugger_nor_tensorboard_d1_1(dry_run):
+    assert not (MEMBERS | {"TensorBoardOutputConfig"}) & dry_run().keys()
+
+
+def test_the_services_rules_are_the_jobs_own_with_their_parameters_d2_7(dry_run):
+    request = dry_run("--aws-debugger", "--rules", "overfit,dead_relu", "--rule-parameters", "overfit_patience=3")
+    rules = {rule["RuleConfigurationName"]: rule for rule in request["DebugRuleConfigurations"]}
+    assert rules["Overfit"]["RuleParameters"] == {"rule_to_invoke": "Overfit", "patience": "3"}
+    assert rules["DeadRelu"]["RuleParameters"] == {"rule_to_invoke": "DeadRelu"}
+    image = f"929884845733.dkr.ecr.{REGION}.amazonaws.com/sagemaker-debugger-rules:latest"
+    assert {rule["RuleEvaluatorImage"] for rule in rules.values()} == {image}
+    assert len(dry_run("--aws-debugger")["DebugRuleConfigurations"]) == 11
+
+
+def test_tensors_and_samples_of_the_machine_go_below_the_job_d2_1_d2_4(dry_run):
+    request = dry_run("--aws-debugger")
+    folder = f"s3://{BUCKET}/training/dogs/debugger"
+    assert request["DebugHookConfig"]["S3OutputPath"] == folder
+    assert request["DebugHookConfig"]["HookParameters"]["train.save_interval"] == "100"
+    collections = {one["CollectionName"] for one in request["DebugHookConfig"]["CollectionConfigurations"]}
+    assert {"losses", "weights", "gradients", "biases"} <= collections
+    assert request["ProfilerConfig"] == {"S3OutputPath": folder, "ProfilingIntervalInMilliseconds": 500}
+    [report] = request["ProfilerRuleConfigurations"]
+    assert report["RuleParameters"] == {"rule_to_invoke": "ProfilerReport"}
+
+
+def test_tensorboard_has_a_folder_of_its_own_a6_5(dry_run):
+    assert dry_run("--tensorboard")["TensorBoardOutputConfig"] == {
+        "S3OutputPath": f"s3://{BUCKET}/training/dogs/tensorboard"
+    }
+
+
+def test_a_region_without_the_service_is_said_before_anything_is_sent(kennel, colour_images, settings, monkeypatch):
+    monkeypatch.setenv("KENNEL_IMAGE", SETTINGS["KENNEL_IMAGE"].replace(REGION, "mx-central-1"))
+    ended = kennel("train", *SMALL, "--data", colour_images, "--aws-debugger")
+    assert ended.code == 1
+    assert "Amazon SageMaker Debugger has no rules in mx-central-1; leave out --aws-debugger" in ended.stderr
+
+
+def test_a_local_job_has_no_services(kennel, colour_images):
+    for option in ("--aws-debugger", "--tensorboard"):
+        ended = kennel("train", "--weights", "none", "--data", colour_images, option)
+        assert ended.code == 1
+        assert f"{option} is for jobs on AWS" in ended.stderr
