@@ -70,21 +70,36 @@ def test_the_program_named_by_a_variable_wins_a5_1(box):
     assert "\nthe hyperparameter" not in box.log
 
 
-def test_a_script_may_come_as_a_tar_file_a5_2(box, tmp_path):
-    box.submit("print('from', __file__.rsplit('/', 1)[-1])", name="packed.py")
+def as_tar(box, folder):
+    """Turn what was submitted into a `sourcedir.tar.gz`, as the SDK uploads it."""
     source = box.tree / "input" / "data" / "code"
-    archive = shutil.make_archive(str(tmp_path / "sourcedir"), "gztar", source)
+    archive = shutil.make_archive(str(folder / "sourcedir"), "gztar", source)
     shutil.rmtree(source)
     source.mkdir()
-    shutil.copy(archive, source / "sourcedir.tar.gz")
+    shutil.copy(archive, source)
     config = box.tree / "input" / "config" / "hyperparameters.json"
     given = json.loads(config.read_text())
-    box.config(
-        "hyperparameters.json",
-        {**given, "sagemaker_submit_directory": f"{given['sagemaker_submit_directory']}/sourcedir.tar.gz"},
-    )
+    submitted = f"{given['sagemaker_submit_directory']}/sourcedir.tar.gz"
+    box.config("hyperparameters.json", {**given, "sagemaker_submit_directory": submitted})
+
+
+def test_a_script_may_come_as_a_tar_file_a5_2(box, tmp_path):
+    box.submit("print('from', __file__.rsplit('/', 1)[-1])", name="packed.py")
+    as_tar(box, tmp_path)
     assert box.train() == 0
     assert "from packed.py" in box.log
+
+
+def test_sigterm_while_a_script_is_unpacked_is_not_lost_a1_9_a1_10(box, tmp_path):
+    box.submit("import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
+    for number in range(5000):  # which takes a moment
+        (box.tree / "input" / "data" / "code" / f"{number}.txt").touch()
+    as_tar(box, tmp_path)
+    box.start("train")
+    box.wait_for("Imported framework")
+    assert box.stop(limit=20) == 143
+    assert box.failure.startswith("Stopped by SIGTERM")
+    assert "\nbegun" not in box.log
 
 
 @pytest.mark.process_only

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import psutil
 from sagemaker_training import environment, errors, logging_config
 
 from kennel.container.environment import TrainingEnvironment
@@ -36,7 +37,7 @@ def train() -> None:
     )  # at INFO it says "Failed to parse hyperparameter" of every plain word
     try:
         if environment.Environment().user_entry_point:
-            _on_sigterm(lambda: None)  # the script has had the signal too: stay, and report how it ends
+            _on_sigterm(_stop_before_the_script)
             run_script()
         else:
             _run_kennel()
@@ -106,6 +107,12 @@ def _search(job: Job, static: Mapping[str, str], search: str, stop: "StopSignal"
             write_tuning_page(job.output_dir)
         except Exception:
             log.exception("the summary of the search could not be written; the model is not touched by that")
+
+
+def _stop_before_the_script() -> None:
+    """Raise Stopped where no script runs yet; one that does has had the signal too: stay, and report how it ends."""
+    if not psutil.Process().children():
+        raise Stopped("before the script had begun")
 
 
 def _on_sigterm(action: Callable[[], None]) -> None:
