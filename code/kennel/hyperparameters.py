@@ -362,5 +362,6 @@ def markdown_table() -> str:
     """Return the table of all hyperparameters that stands in the README."""
     rows = ["| name | default | allowed | worth tuning | what it is |", "|---|---|---|---|---|"]
     for d in DECLARATIONS.values():
-        rows.append(f"| `{d.name}` | `{d.default}` | {d.bounds} | {d.tune or ''} | {d.help} |")
+        default = f"`{d.default}`" if d.default != "" else ""
+        rows.append(f"| `{d.name}` | {default} | {d.bounds} | {d.tune or ''} | {d.help} |")
     return "\n".join(rows)

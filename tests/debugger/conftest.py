@@ -20,45 +20,67 @@ SMALL = {"backbone": "resnet18", "image_size": "32", "epochs": "2", "batch_size"
 
 
 @pytest.fixture(scope="session")
+def trials(tmp_path_factory):
+    return Trials(tmp_path_factory.mktemp("trials"))
+
+
+@pytest.fixture(scope="session")
 def healthy_images(tmp_path_factory):
     return write_colour_images(tmp_path_factory.mktemp("images") / "colours", train=30, valid=12, test=1, side=32)
 
 
-@pytest.fixture
-def train(healthy_images, resnet18_weights, tmp_path, caplog):
-    """Train as a container does, and return what it said, left and gave back."""
+@pytest.fixture(scope="session")
+def run_job(resnet18_weights, tmp_path_factory):
+    """Train as a container does, and return what that left."""
+    cache = tmp_path_factory.mktemp("cache")
 
-    def run_job(data=healthy_images, name="job", **hyperparameters):
-        caplog.clear()
-        caplog.set_level(logging.INFO, logger="kennel")
-        values = {**SMALL, "weights": str(resnet18_weights), **hyperparameters}
-        output = tmp_path / name / "output"
+    def train(folder, data, **hyperparameters):
+        output = folder / "output"
         job = Job(
-            hyperparameters=parse_hyperparameters(values),
+            hyperparameters=parse_hyperparameters({**SMALL, "weights": str(resnet18_weights), **hyperparameters}),
             channels={"training": data},
-            model_dir=tmp_path / name / "model",
+            model_dir=folder / "model",
             output_dir=output,
-            cache_dir=tmp_path / "cache",
-            weights_dir=tmp_path / "no weights",
+            cache_dir=cache,
+            weights_dir=folder / "no weights",
         )
         stop, problem = StopSignal(), ""
-        given = SimpleNamespace(folders=Folders(tmp_path / name / "ml"))
         try:
-            with watched(job, given, stop) as watching:
+            with watched(job, SimpleNamespace(folders=Folders(folder / "ml")), stop) as watching:
                 run(job, stop, watching=watching)
         except TrainingError as error:
             problem = str(error)
         model, file = job.model_dir / "model.safetensors", output / "debugger.json"
         return SimpleNamespace(
-            lines=caplog.messages,
             model=model.read_bytes() if model.exists() else None,
             record=json.loads(file.read_text()) if file.exists() else None,
             problem=problem,
+            tensors=folder / "ml" / "output" / "tensors",
         )
 
-    return run_job
+    return train
+
+
+@pytest.fixture
+def train(run_job, healthy_images, tmp_path, caplog):
+    """Train as a container does, and return what that left and said."""
+
+    def one_more(data=healthy_images, **hyperparameters):
+        caplog.clear()
+        caplog.set_level(logging.INFO, logger="kennel")
+        job = run_job(tmp_path / "job", data, **hyperparameters)
+        job.lines = list(caplog.messages)
+        return job
+
+    return one_more
 
 
 @pytest.fixture(scope="session")
-def trials(tmp_path_factory):
-    return Trials(tmp_path_factory.mktemp("trials"))
+def alone(run_job, colour_images, tmp_path_factory):
+    """The model of a training that nobody has watched."""
+    job = run_job(tmp_path_factory.mktemp("alone"), colour_images, debugger="off", **TWO_PHASES)
+    assert job.record is None
+    return job.model
+
+
+TWO_PHASES = {"unfreeze": "1", "epochs": "2", "fine_tune_epochs": "1", "batch_size": "16"}

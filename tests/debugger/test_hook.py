@@ -18,6 +18,7 @@ from kennel.debugger.trial import read_trial
 from kennel.errors import TrialError
 from kennel.hyperparameters import DEFAULT_RULES
 from kennel.judging.judge import judge
+from tests.debugger.conftest import TWO_PHASES
 from tests.debugger.test_inspector import statuses
 
 EVERY_STEP = {"HookParameters": {"save_interval": "1"}}
@@ -127,11 +128,10 @@ def test_a_hook_saves_what_the_configuration_says_d2_1_d2_2(tmp_path):
         TensorHook(config, tmp_path / "tensors")
 
 
-def test_a_job_saves_tensors_that_the_command_can_judge_d2_1_d2_3(train, colour_images, tmp_path):
-    job = train(colour_images, debugger="on", unfreeze="1", fine_tune_epochs="2", batch_size="16")
-    alone = train(colour_images, "alone", debugger="off", unfreeze="1", fine_tune_epochs="2", batch_size="16")
-    assert job.model == alone.model
-    trial = read_trial(tmp_path / "job" / "ml" / "output" / "tensors")
+def test_a_job_saves_tensors_that_the_command_can_judge_d2_1_d2_3(train, colour_images, alone):
+    job = train(colour_images, debugger="on", **TWO_PHASES)
+    assert job.model == alone
+    trial = read_trial(job.tensors)
     names = {(one.name, one.mode) for one in trial.series}
     assert {("gradient/Sequential_0.weight", "TRAIN"), ("1_relu_output_0", "TRAIN"), ("labels", "EVAL")} <= names
     judgement = judge(choose_rules(DEFAULT_RULES, ""), trial, ended=trial.ended, asked_for=False)
@@ -181,15 +181,10 @@ def name_a_file(monkeypatch, folder):
     [fail_at_import, fail_midway, fail_inside_the_network, write_nonsense, write_odd_members, name_a_file],
 )
 def test_tensors_that_cannot_be_saved_are_one_warning_and_the_same_model_d2_1(
-    train,
-    colour_images,
-    tmp_path,
-    monkeypatch,
-    what_fails,
+    train, colour_images, alone, tmp_path, monkeypatch, what_fails
 ):
-    alone = train(colour_images, "alone", debugger="off")
     what_fails(monkeypatch, tmp_path / "job" / "ml" / "input" / "config")
-    job = train(colour_images, debugger="measure" if (tmp_path / "job" / "ml").exists() else "on")
-    assert job.model == alone.model
+    job = train(colour_images, debugger="measure" if (tmp_path / "job" / "ml").exists() else "on", **TWO_PHASES)
+    assert job.model == alone
     assert sum("goes on without" in line for line in job.lines) == 1
     assert statuses(job)["exploding_tensor"] == "NoIssuesFound"  # our own measurements go on

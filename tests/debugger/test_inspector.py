@@ -10,6 +10,7 @@ from PIL import Image
 
 from kennel.debugger import inspector, recorded_losses, recorder
 from kennel.debugger.series import Mode
+from tests.debugger.conftest import TWO_PHASES
 from tests.samples import COLOURS
 
 
@@ -82,13 +83,10 @@ def test_classes_of_very_different_size_are_found_d3(train, healthy_images, tmp_
     assert findings(job, "class_imbalance")[0].startswith("class ")
 
 
-def test_a_training_is_the_same_to_the_bit_whoever_watches_it(train, colour_images):
-    hyperparameters = {"unfreeze": "2", "epochs": "3", "fine_tune_epochs": "1", "batch_size": "16"}
-    watched_one = train(colour_images, "watched", **hyperparameters)
-    alone = train(colour_images, "alone", debugger="off", **hyperparameters)
-    assert alone.record is None
-    assert watched_one.model == alone.model
-    assert {"exploding_tensor", "weight_update_ratio"} <= statuses(watched_one).keys()
+def test_a_training_is_the_same_to_the_bit_whoever_watches_it(train, colour_images, alone):
+    job = train(colour_images, **TWO_PHASES)
+    assert job.model == alone
+    assert {"exploding_tensor", "weight_update_ratio"} <= statuses(job).keys()
 
 
 @pytest.mark.parametrize(
@@ -105,15 +103,13 @@ def test_a_training_is_the_same_to_the_bit_whoever_watches_it(train, colour_imag
         "measurements",
     ],
 )
-def test_a_debugger_that_breaks_is_one_warning_and_the_same_model(train, monkeypatch, broken):
-    alone = train(debugger="off")
-
+def test_a_debugger_that_breaks_is_one_warning_and_the_same_model(train, colour_images, alone, monkeypatch, broken):
     def fail(*arguments):
         raise RuntimeError("no more of this")
 
     monkeypatch.setattr(recorder.Recorder, broken, fail)
-    job = train()
-    assert job.model == alone.model
+    job = train(colour_images, **TWO_PHASES)
+    assert job.model == alone
     warnings = [line for line in job.lines if line.endswith(("goes on without it", "goes on without them"))]
     assert warnings and (len(warnings) == 1 or broken == "measurements")
     if broken != "measurements":
@@ -121,14 +117,15 @@ def test_a_debugger_that_breaks_is_one_warning_and_the_same_model(train, monkeyp
         assert "NoIssuesFound" not in statuses(job).values()
 
 
-def test_an_output_folder_that_cannot_be_written_is_one_warning_a_time_and_the_same_model(train, monkeypatch):
+def test_an_output_folder_that_cannot_be_written_is_one_warning_a_time_and_the_same_model(
+    train, colour_images, alone, monkeypatch
+):
     def refuse(path, value):
         raise OSError(28, "No space left on device", str(path))
 
-    alone = train(debugger="off", name="alone")
     monkeypatch.setattr("kennel.debugger.verdicts.write_json", refuse)
-    job = train()
-    assert job.model == alone.model
+    job = train(colour_images, **TWO_PHASES)
+    assert job.model == alone
     assert "debugger.json could not be written; training goes on without it" in job.lines
 
 
