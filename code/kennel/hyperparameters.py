@@ -224,6 +224,16 @@ class Hyperparameters:
     seed: int = _declare(0, "start of all random numbers", low=0, high=2**31 - 1)
     max_bad_images: float = _declare(0.01, "share of unreadable images above which training refuses", low=0.0, high=1.0)
     num_workers: int = _declare(0, "threads that decode images; 0 takes one a core", low=0, high=256)
+    profiler: str = _declare("on", "whether the job looks at where its time goes", choices=("on", "off"))
+    profile_steps: int = _declare(
+        10, "training steps whose operators the profiler looks at, of the head and of the network each", low=0, high=100
+    )
+    profile_start_step: int = _declare(5, "the first of those steps", low=1, high=2**31 - 1)
+    profiler_preset: str = _declare(
+        "sdk",
+        "defaults of the profiler's rules: those that AWS's SDK sends, or those of AWS's documentation",
+        choices=("sdk", "documented"),
+    )
 
     @property
     def from_scratch(self) -> bool:
