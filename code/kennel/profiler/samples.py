@@ -9,6 +9,7 @@ import numpy as np
 
 from kennel.atomic import write_text
 
+SAMPLES = "profiler_samples.jsonl"
 MOST_BYTES = 900_000  # of the file; two cores fill it in an hour and a half at two samples a second
 
 Series = Callable[["Sample"], float]

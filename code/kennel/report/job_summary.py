@@ -35,6 +35,7 @@ def summary(job: JobRecord) -> dict[str, Any]:
         "epochs": [{"epoch": epoch.number, "seconds": epoch.seconds, **epoch.metrics} for epoch in job.epochs],
         "classes": [asdict(result) for result in job.results],
         "confusions": [asdict(pair) for pair in job.confusions[:MOST_CONFUSIONS]],
+        "time": None if job.profile is None else {"seconds": job.profile.seconds, "parts": job.profile.parts},
         "worst": [{name: value for name, value in asdict(photo).items() if name != "jpeg"} for photo in job.worst],
     }
 

@@ -13,7 +13,7 @@ from kennel.profiler.rules.advice import curve, on_batch_size, on_idle_gpu
 from kennel.profiler.samples import Sample, percentile
 
 _PATIENCE = "samples at the start that are not judged; a tenth of all at most, so that short jobs are judged too"
-_BINS = 10  # of a histogram of utilization
+_IDLE = 10.0  # per cent; GPUs that do less are not compared with each other
 
 
 def _steps(profile: Profile) -> int:
@@ -147,12 +147,15 @@ class GPUMemoryIncrease:
 class LoadBalancing:
     """GPUs are not equally busy (contract D4).
 
-    AWS does not say how far apart two histograms are; here it is the share of one's samples that lie in other tenths of
-    the scale than the other's, from 0 to 1.
+    AWS does not say how far apart two histograms are. Here it is how far one's samples would have to be moved to become
+    the other's (the earth mover's distance), as a share of what the busier one does: at 0.5 a GPU works half as much.
+    GPUs that are all idle are for other rules.
     """
 
     name: ClassVar[str] = "LoadBalancing"
-    fires: ClassVar[str] = "the histograms of two GPUs' utilization are farther apart than `threshold`"
+    fires: ClassVar[str] = (
+        "the histograms of two GPUs' utilization are farther apart than `threshold`, as a share of the busier one"
+    )
     advice: ClassVar[str] = "a batch_size that is a multiple of the number of GPUs"
     threshold: float = parameter(0.5, "largest distance that is no issue, from 0 to 1", low=0.0, high=1.0)
     patience: int = parameter(1000, _PATIENCE, low=0, high=2**31)
@@ -162,11 +165,11 @@ class LoadBalancing:
         samples = profile.of_gpus(self.patience)
         if len(profile.gpus) < 2:
             raise NothingToJudge("there is one GPU, which has nothing to share with another")
-        counts = [
-            np.histogram(_busy(samples, gpu), _BINS, (0, 100))[0] / len(samples) for gpu in range(len(profile.gpus))
-        ]
+        ranked = [np.sort(_busy(samples, gpu)) for gpu in range(len(profile.gpus))]
         distance, first, second = max(
-            (float(np.abs(counts[a] - counts[b]).sum() / 2), a, b) for a in range(len(counts)) for b in range(a)
+            (float(np.abs(ranked[a] - ranked[b]).mean() / max(ranked[a].mean(), ranked[b].mean(), _IDLE)), a, b)
+            for a in range(len(ranked))
+            for b in range(a)
         )
         if distance <= self.threshold:
             return
