@@ -50,14 +50,14 @@ def test_a_job_says_where_its_time_went_and_the_parts_are_all_of_it(network_job)
 def test_ten_steps_are_looked_into_and_what_comes_between_them_is_not(network_job):
     job, operators = network_job, network_job.profile["operators"]
     assert operators["stage"] == "network"
-    assert operators["steps"] == 8  # from the fifth of twelve
+    assert operators["steps"] == 10
     table = {operator["name"]: operator for operator in operators["table"]}
-    assert table["aten::convolution_backward"]["calls"] == 5 * 8  # of the block that is trained
+    assert table["aten::convolution_backward"]["calls"] == 5 * 10  # of the block that is trained
     # resnet18 has 20 convolutions; those of the evaluations between the steps are not counted
     convolutions = next(
         o for name, o in table.items() if name in ("aten::mkldnn_convolution", "aten::_slow_conv2d_forward")
     )
-    assert convolutions["calls"] == 20 * 8
+    assert convolutions["calls"] == 20 * 10
     assert all(operator["cpu"] >= 0 and operator["gpu"] == 0 for operator in operators["table"])
     with gzip.open(job.output / operators["trace"]) as file:
         assert "traceEvents" in json.load(file)

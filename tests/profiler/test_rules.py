@@ -9,7 +9,7 @@ from kennel.errors import NothingToJudge
 from kennel.hyperparameters import default_values
 from kennel.judging.judge import judge
 from kennel.judging.rule import declarations
-from kennel.profiler.rules import DOCUMENTED, RULES, preset
+from kennel.profiler.rules import DOCUMENTED, RULES, markdown_table, preset
 from tests.profiler.recorded import profile, samples
 
 PRESETS = ("sdk", "documented")
@@ -174,3 +174,7 @@ def test_parameters_are_awss_and_given_as_text_d4():
     rule = RULES.parse("StepOutlier:stddev=2.5,n_outliers=0,mode=TRAIN")
     assert (rule.stddev, rule.n_outliers, rule.mode) == (2.5, 0, "TRAIN")
     assert list(declarations(RULES["LowGPUUtilization"])) == ["threshold_p95", "threshold_p5", "window", "patience"]
+
+
+def test_the_readme_holds_the_table_made_from_the_rules(pytestconfig):
+    assert markdown_table() in (pytestconfig.rootpath / "README.md").read_text(encoding="utf-8")
