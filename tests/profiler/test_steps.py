@@ -24,7 +24,7 @@ def clock():
 
 
 def timer_on(clock, tmp_path, record=lambda: None):
-    return StepTimer(OperatorProfiler(1, 0, tmp_path), clock, record)
+    return StepTimer(OperatorProfiler(2, 0, tmp_path), clock, record)
 
 
 def test_all_parts_together_are_all_the_time_there_was(clock, tmp_path):
@@ -136,3 +136,16 @@ def test_what_fails_in_the_timer_is_one_warning_and_the_loop_goes_on(clock, tmp_
     timer.end()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "measuring the steps failed and is off from now on" in caplog.text
+
+
+def test_torchs_profiler_does_not_look_on_for_ever_when_the_timer_fails(clock, tmp_path):
+    fails = []
+    operators = OperatorProfiler(2, 10, tmp_path)
+    timer = StepTimer(operators, clock, lambda: 1 / 0 if fails else None)
+    timer.mark("forward")
+    timer.end_step(8)
+    assert operators.is_recording
+    fails.append(True)
+    timer.mark("forward")
+    timer.end_step(8)
+    assert not operators.is_recording

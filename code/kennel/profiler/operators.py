@@ -41,7 +41,7 @@ class OperatorProfiler:
     """
 
     def __init__(self, first: int, count: int, folder: Path) -> None:
-        """`first` is counted from 1; a `count` of 0 looks at nothing. The trace goes to `folder`."""
+        """`first` is counted from 1, and at least 2; a `count` of 0 looks at nothing. The trace goes to `folder`."""
         self.steps = 0  # that the table is made of
         self.has_trace = False
         self._first, self._count, self._folder = first, count, folder

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from kennel.atomic import write_json
 from kennel.harmless import harmless
 from kennel.hyperparameters import Hyperparameters
@@ -66,7 +68,8 @@ class Profiler:
             samples=self._monitor.samples,
             interval=self._settings.interval,
             every=self._monitor.every,
-            gpus=self._monitor.gpus,
+            # the driver may know of a GPU that the job cannot use
+            gpus=self._monitor.gpus if torch.cuda.is_initialized() else (),  # type: ignore[no-untyped-call]
             stages=ledger.stages,
             parts=dict(ledger.parts),
             first_step=ledger.first_step,

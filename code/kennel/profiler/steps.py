@@ -57,7 +57,7 @@ class StepTimer:
 
     def mark(self, part: Part) -> None:
         """Count the time since the mark before to `part`."""
-        if self._fuse.blown:
+        if self._is_off():
             return
         with self._fuse:
             self._pending.append(_Moment(part, self._clock(), self._record()))
@@ -69,7 +69,7 @@ class StepTimer:
 
     def end_step(self, images: int) -> None:
         """Take note that a training step on so many of this process's images ends here."""
-        if self._fuse.blown:
+        if self._is_off():
             return
         with self._fuse:
             self._pending.append(_Moment(None, 0.0, None, images, self._operators.is_recording))
@@ -80,13 +80,17 @@ class StepTimer:
     def end(self) -> None:
         """Count what is left to `other`, and wait for the device to have passed all marks."""
         self.mark("other")
-        if self._fuse.blown:
-            return
-        with self._fuse:
-            self._operators.end()
-            if self._pending:
+        self._operators.end()
+        if self._pending and not self._fuse.blown:
+            with self._fuse:
                 torch.cuda.synchronize()
                 self._resolve()
+
+    def _is_off(self) -> bool:
+        """Return whether something went wrong here; nobody would tell torch's profiler when to stop looking then."""
+        if self._fuse.blown:
+            self._operators.end()
+        return self._fuse.blown
 
     def _resolve(self) -> None:
         """Write down all moments that are known by now."""
