@@ -49,22 +49,20 @@ def steps(ledger, count, images=64, slow=None, **parts):
         ledger.end_step(images)
 
 
-def profile(taken=None, decoding=0.0, count=2000, slow=None, hyperparameters=None, cores=4, wait=None, **parts):
+def profile(taken=None, decoding=0.0, count=2000, slow=None, hyperparameters=None, gpus=None, **parts):
     """Return a profile of a job that trained a network, and was healthy unless something else is given."""
     taken = samples() if taken is None else taken
     hp = parse_hyperparameters({"weights": "none", **(hyperparameters or {})})
     ledger = Ledger()
     ledger.add("start-up", 1.0)
     ledger.add("decoding", decoding)
-    if wait:
-        ledger.add("features", wait)
-        ledger.add("start-up", 0.0)
     steps(ledger, count, slow=slow, **parts)
-    gpus = min((len(sample.gpus) for sample in taken), default=0)
+    if gpus is None:
+        gpus = min((len(sample.gpus) for sample in taken), default=0)
     return Profile(
         hyperparameters=hp,
-        cores=cores,
-        decoders=hp.num_workers or cores,
+        cores=4,
+        decoders=hp.num_workers or 4,
         samples=taken,
         gpus=tuple(itertools.repeat("NVIDIA A10G", gpus)),
         stages=ledger.stages,

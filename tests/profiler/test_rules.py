@@ -64,7 +64,12 @@ WRONG = [  # rule, a profile made wrong, what the rule says of it, what it says 
         "waiting for data, which made 20 of 20 of them long",
     ),
     ("StepOutlier", profile(count=50, slow={30: {"forward": 3.0}}), "step 30, took 3.07 s", "look at the forward"),
-    ("Dataloader", profile(**SLEEPY), "waiting for data 61 % of a step", "image_size 224 → 160 halves what is read"),
+    (
+        "Dataloader",
+        profile(**SLEEPY),
+        "waiting for data 61 % of a step",
+        "image_size 224 → 160, which halves what is read",
+    ),
     (
         "Dataloader",
         profile(decoding=100.0, hyperparameters={"num_workers": "1"}),
@@ -139,6 +144,9 @@ def test_too_little_to_judge_is_said_with_how_much_there_was():
     assert judgement.left_out["LowGPUUtilization"] == ("15 samples in 8 seconds are too few: 20 and more can be judged")
     assert judgement.left_out["StepOutlier"] == "7 steps are too few: 20 and more of a stage can be judged"
     assert judgement.left_out["Dataloader"] == "decoding took 0.0 s, and there were fewer than 20 steps"
+    lost = samples(400)[:30] + samples(400, busy=(), memory=())[30:]
+    (reason,) = judge([RULES["BatchSize"]()], profile(lost, gpus=1), ended=True, asked_for=False).left_out.values()
+    assert reason == "the GPUs were sampled 0 times only, then their driver failed"
     nothing = dataclasses.replace(short, samples=(), stages=(), first_step=None)
     assert len(judge(preset("sdk"), nothing, ended=True, asked_for=False).left_out) == len(RULES)
 

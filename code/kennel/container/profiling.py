@@ -56,7 +56,8 @@ def read_config(file: Path) -> ProfilerConfig:
     """Return what the file asks for; one that is malformed is a warning, and counts as if it were not there.
 
     smdebug reads names in any case, and evaluates some values as Python, which this does not. What it configures
-    beyond interval, folder and whether to profile at all is for its own framework profiling, which PyTorch 2 ended.
+    beyond interval, folder and whether to profile at all is for its own framework profiling, which PyTorch 2 ended. The
+    file is read once: a change while the job runs is not looked for.
     """
     try:
         text = file.read_text(encoding="utf-8")

@@ -22,11 +22,10 @@ class Monitor:
     """Samples the machine from its making to `stop`. Nothing that fails in it reaches the training."""
 
     def __init__(self, file: Path, interval: float = INTERVAL, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.interval = interval
         self.gpus: tuple[str, ...] = ()
         self._fuse = Fuse("sampling the machine")
         self._recording = Recording(file)
-        self._clock, self._began = clock, clock()
+        self._interval, self._clock, self._began = interval, clock, clock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="profiler", daemon=True)
         self._thread.start()
@@ -56,7 +55,7 @@ class Monitor:
             gpus, host = Gpus(), Host(self._now())
             self.gpus = gpus.names
             written = 0.0
-            while not self._ended.wait(self.interval):
+            while not self._ended.wait(self._interval):
                 now = self._now()
                 self._recording.add(host.sample(now, gpus.sample()))
                 if now - written >= _WRITE:

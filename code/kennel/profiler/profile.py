@@ -56,7 +56,10 @@ class Profile:
         """Return the samples of a job with GPUs, as `judged`. Raises NothingToJudge where there is none."""
         if not self.gpus:
             raise NothingToJudge("there is no GPU")
-        return tuple(sample for sample in self.judged(patience) if len(sample.gpus) == len(self.gpus))
+        sampled = tuple(sample for sample in self.judged(patience) if len(sample.gpus) == len(self.gpus))
+        if len(sampled) < FEWEST:
+            raise NothingToJudge(f"the GPUs were sampled {len(sampled)} times only, then their driver failed")
+        return sampled
 
     def points(self, window: int) -> int:
         """Return how many of the samples that were kept are as long as `window` that were taken."""

@@ -11,7 +11,7 @@ WORTH = 1.0  # seconds; nobody changes a job to save less
 _MOST_POINTS = 200  # of a curve
 _DISK = 10.0  # per cent of the cores' time that is spent on waiting for a disk where reading is what takes long
 _ROOM = 0.9  # share of a GPU's memory that a larger batch may fill
-_SMALLER = 2**-0.5  # of an image's side: half the pixels
+_SIDE = 32  # pixels; every backbone but a few takes multiples of it
 _NAMES = {"to_device": "bringing batches to the device", "data": "waiting for data", "optimizer": "the optimizer"}
 
 
@@ -29,18 +29,17 @@ def on_waiting(profile: Profile, stage: Stage) -> str:
     """Return what to try against steps that wait for data."""
     hp, gain = profile.hyperparameters, times_shorter(stage.share("data"))
     if stage.name == "head":
-        larger = min(4 * hp.batch_size, int(DECLARATIONS["batch_size"].high or hp.batch_size))
         return (
-            f"batch_size {hp.batch_size} → {larger}: a step of the head is short, and to hand it a batch of cached "
-            f"features takes its time whatever the size; without the wait a step would be {gain}"
+            f"batch_size {hp.batch_size} → {4 * hp.batch_size}: a step of the head is short, and to hand it a batch of "
+            f"cached features takes its time whatever the size; without the wait a step would be {gain}"
         )
-    side = max(16, round(hp.image_size * _SMALLER / 16) * 16)
+    side = max(_SIDE, round(hp.image_size * 2**-0.5 / _SIDE) * _SIDE)
     cause = "one thread copies the packed images from memory"
     if _waits_for_disk(profile, stage):
         cause = "the packed images come from the disk again and again, so a machine with more memory would help too"
     return (
-        f"image_size {hp.image_size} → {side} halves what is read: {cause}; without the wait a step would be {gain}. "
-        "num_workers would change nothing: its threads decode images before the first step, and none during them"
+        f"image_size {hp.image_size} → {side}, which halves what is read: {cause}; without the wait a step would be "
+        f"{gain}. num_workers would change nothing: its threads decode images before the first step alone"
     )
 
 
