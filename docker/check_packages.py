@@ -27,6 +27,7 @@ IMPORTED = (
     "PIL.Image",
     "psutil",
     "pydantic",
+    "pynvml",
     "regex",
     "requests",
     "rich",

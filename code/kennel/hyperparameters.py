@@ -26,7 +26,12 @@ DEFAULT_RULES = (
     "vanishing_gradient,exploding_tensor,poor_weight_initialization,dead_relu,weight_update_ratio,class_imbalance,"
     "loss_not_decreasing,overfit,overtraining,stalled_training_rule,confusion"
 )
-WATCHING = frozenset(("debugger", "rules", "rule_parameters", "rule_action"))  # they change nothing of the training
+WATCHING = frozenset(  # they change nothing of the training
+    (
+        *("debugger", "rules", "rule_parameters", "rule_action"),
+        *("profiler", "profile_steps", "profile_start_step", "profiler_preset"),
+    )
+)
 SEARCH = "search"  # not a hyperparameter of a network: a whole search in one job, see kennel.tuning.one_job
 _OF_A_RULE = "rule_"  # begins the name of a parameter of a debugger rule
 _ALIASES = {"lr": "learning_rate"}  # a dash for an underscore (`batch-size`) is understood everywhere
@@ -244,6 +249,16 @@ class Hyperparameters:
         "none",
         "`stop_training` ends the training when a rule finds an issue, and keeps the best epoch's model",
         choices=("none", "stop_training"),
+    )
+    profiler: str = _declare("on", "whether the job looks at where its time goes", choices=("on", "off"))
+    profile_steps: int = _declare(
+        10, "training steps whose operators the profiler looks at, of the head and of the network each", low=0, high=100
+    )
+    profile_start_step: int = _declare(3, "the first of those steps", low=2, high=2**31 - 1)
+    profiler_preset: str = _declare(
+        "sdk",
+        "defaults of the profiler's rules: those that AWS's SDK sends, or those of AWS's documentation",
+        choices=("sdk", "documented"),
     )
 
     @property

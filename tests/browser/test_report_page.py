@@ -7,6 +7,7 @@ from kennel.report.job_page import write_job_page
 from kennel.report.job_record import read_job
 from tests.browser.chromium import browse, find_chromium
 from tests.job_output import write_job_output
+from tests.profiler.recorded import write_profile
 
 BREEDS = tuple(f"{number:03}.A_breed_of_dogs_with_a_name" for number in range(1, 134))
 WIDTHS = (1280, 400)
@@ -27,6 +28,8 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("jobs")
     few = write_job_output(folder / "few", name="few", reason="the time was up", price=1.41)
     many = write_job_output(folder / "many", BREEDS, name="many", hyperparameters={"unfreeze": "2", "epochs": 3})
+    write_profile(few)
+    write_profile(many, days=1)
     both = folder / "both.html"
     write_comparison(read_job(few), read_job(many), both)
     return {"few": write_job_page(few), "many": write_job_page(many), "both": both}

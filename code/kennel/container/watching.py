@@ -5,15 +5,16 @@ from contextlib import contextmanager
 
 from kennel.container.environment import TrainingEnvironment
 from kennel.container.inspecting import make_inspector
+from kennel.container.profiling import profiled
 from kennel.training.job import Job
 from kennel.training.progress import StopSignal
-from kennel.training.watching import UNWATCHED, Inspector, Timer, Watching
+from kennel.training.watching import UNWATCHED, Inspector, Watching
 
 
 @contextmanager
 def watched(job: Job, given: TrainingEnvironment, stop: StopSignal) -> Iterator[Watching]:
     """Watch what the block trains, and write what was seen at its end, whatever becomes of it."""
-    with _inspected(job, given, stop) as inspector, _timed(job, given) as timer:
+    with _inspected(job, given, stop) as inspector, profiled(job, given) as timer:
         yield Watching(inspector, timer)
 
 
@@ -27,8 +28,3 @@ def _inspected(job: Job, given: TrainingEnvironment, stop: StopSignal) -> Iterat
         yield inspector
     finally:
         inspector.finish()
-
-
-@contextmanager
-def _timed(job: Job, given: TrainingEnvironment) -> Iterator[Timer]:
-    yield UNWATCHED.timer

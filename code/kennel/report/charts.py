@@ -66,6 +66,26 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """One of several areas on top of each other."""
+
+    values: Sequence[float]  # per cent, one a stretch between two edges
+    kind: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """An upright bar of a histogram."""
+
+    start: float
+    end: float
+    height: float
+    kind: str
+    title: str
+
+
+@dataclass(frozen=True)
 class Axis:
     """One of the upright axes of parallel coordinates."""
 
@@ -105,16 +125,18 @@ def line_chart(
     y_name: str,
     rules: Sequence[Rule] = (),
     logarithmic: bool = False,
+    bounds: Scale | None = None,
 ) -> Markup:
     """Return a chart of `lines` over whole numbers; the last lies on top, and the `rules` below them all.
 
-    One whose height is `logarithmic` has positive values only.
+    One whose height is `logarithmic` has positive values only. Without `bounds` the upright axis is as long as the
+    lines want it.
     """
     points = [point for line in lines for point in line.points]
     across = scale_of([x for x, _ in points])
     x = Scale(across.low, across.high, whole=True)
     heights = [y for _, y in points]
-    y = scale_of(heights, logarithmic=True) if logarithmic else _upright(heights)
+    y = bounds or (scale_of(heights, logarithmic=True) if logarithmic else _upright(heights))
     drawn = [_frame(x, y, x_name, y_name), *(_rule(x, rule) for rule in rules)]
     for line in lines:
         thinned = [*line.points[:-1][:: math.ceil(len(line.points) / MOST_POINTS) or 1], *line.points[-1:]]
@@ -124,6 +146,37 @@ def line_chart(
             drawn.append(element("circle", tooltip(line.title), cx=right, cy=up, r=2.5, class_=f"dot {line.kind}"))
             if line.note:
                 drawn.append(_note(line.note, right, up, line.kind))
+    return _chart(WIDTH, HEIGHT, label, drawn)
+
+
+def stacked_chart(edges: Sequence[float], layers: Sequence[Layer], *, label: str, x_name: str, y_name: str) -> Markup:
+    """Return a chart of areas on top of each other, 100 per cent high; a stretch lies between two of the `edges`."""
+    x, y = Scale(edges[0], max(edges[-1], edges[0] + 1e-9)), Scale(0, 100)
+    drawn = [_frame(x, y, x_name, y_name)]
+    floor = [0.0] * (len(edges) - 1)
+    for layer in layers:
+        path = []
+        for number, value in enumerate(layer.values):
+            if value > 0:
+                left, top = _place(x, y, edges[number], floor[number] + value)
+                right, bottom = _place(x, y, edges[number + 1], floor[number])
+                path.append(f"M{left:.1f},{bottom:.1f}V{top:.1f}H{right:.1f}V{bottom:.1f}Z")
+            floor[number] += value
+        drawn.append(element("path", tooltip(layer.title), d="".join(path), class_=f"area {layer.kind}"))
+    return _chart(WIDTH, HEIGHT, label, drawn)
+
+
+def column_chart(columns: Sequence[Column], x: Scale, *, label: str, x_name: str, y_name: str) -> Markup:
+    """Return a histogram; a column of one among thousands can be seen too."""
+    y = scale_of([0.0, *(column.height for column in columns)], rounded=True)
+    y = Scale(y.low, y.high, whole=True)
+    drawn = [_frame(x, y, x_name, y_name)]
+    for column in columns:
+        left, top = _place(x, y, column.start, column.height)
+        right, bottom = _place(x, y, column.end, 0)
+        height = max(3.0, bottom - top)
+        box = {"x": left, "y": bottom - height, "width": max(1.5, right - left - 0.5), "height": height}
+        drawn.append(element("rect", tooltip(column.title), **box, class_=f"bar {column.kind}"))
     return _chart(WIDTH, HEIGHT, label, drawn)
 
 

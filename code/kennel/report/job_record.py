@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from kennel.errors import ReportError
 from kennel.hyperparameters import default_values
+from kennel.report.profile_record import PROFILE, Profile, parse_profile
 from kennel.report.rules_record import Judged, read_judged
 from kennel.report.values import number, one_of, text
 
@@ -113,6 +114,7 @@ class JobRecord:
     confusion: Sequence[Sequence[int]]  # images by label (row) and prediction (column), in the order of `results`
     worst: Sequence[Photo]
     judged: Judged  # what the rules of debugger and profiler said
+    profile: Profile | None
 
     @cached_property
     def changed(self) -> dict[str, str]:
@@ -191,6 +193,7 @@ def read_job(folder: Path, known: Mapping[str, Any] = MappingProxyType({})) -> J
             confusion=confusion,
             worst=tuple(_photo(photo) for photo in _read(folder / "test_worst.json", json.loads) or []),
             judged=read_judged(folder),
+            profile=_read(folder / PROFILE, lambda content: parse_profile(json.loads(content))),
         )
     except KeyError as error:
         raise ReportError(f"{folder} is not the output of a training job: a file there lacks {error}") from error

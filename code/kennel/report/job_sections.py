@@ -10,6 +10,7 @@ from kennel.report.job_summary import train_command
 from kennel.report.learning import Curve, learning_chart
 from kennel.report.matrix import MOST_CELLS, NAMED, confusion_matrix
 from kennel.report.pages import render
+from kennel.report.profile_section import profile_markup
 from kennel.report.rules_section import findings, rules_table
 from kennel.report.sections import Section
 
@@ -76,6 +77,11 @@ def _recall(result: ClassResult) -> tuple[bool, float, str]:
     return result.recall is None, result.recall or 0.0, result.name
 
 
+def time(job: JobRecord) -> Section | None:
+    """Show where the time went."""
+    return Section("Where the time went", profile_markup(job.profile)) if job.profile else None
+
+
 def ran(job: JobRecord) -> Section:
     """Say what ran, on what, for how long."""
     times = [epoch.seconds for epoch in job.epochs]
@@ -98,6 +104,7 @@ SECTIONS: tuple[Callable[[JobRecord], Section | None], ...] = (
     mistakes,
     photos,
     classes,
+    time,
     rules_table,
     ran,
     reproduce,

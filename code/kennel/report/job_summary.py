@@ -39,6 +39,7 @@ def summary(job: JobRecord) -> dict[str, Any]:
             {"rule": result.rule, "kind": result.kind, "status": result.status, "times": result.times}
             for result in job.judged.results
         ],
+        "time": None if job.profile is None else {"seconds": job.profile.seconds, "parts": job.profile.parts},
         "worst": [{name: value for name, value in asdict(photo).items() if name != "jpeg"} for photo in job.worst],
     }
 

@@ -35,6 +35,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {round(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def step_time(seconds: float) -> str:
+    """Return what a step takes: `1.89 ms`, `139 ms`, `2.4 s`."""
+    return f"{number(seconds * 1000, 2)} ms" if seconds < 1 else f"{number(seconds, 2)} s"
+
+
 def score(value: float) -> str:
     """Return a metric's value with the four decimals that a job's log has."""
     return f"{value:z.4f}" if 1e-3 <= abs(value) < 1e4 else number(value)
@@ -64,6 +69,7 @@ def _environment() -> Environment:
         "brief": brief,
         "breakable": breakable,
         "duration": duration,
+        "step_time": step_time,
         "key": charts.key,
     }
     return environment

@@ -245,6 +245,7 @@ def fit(
         _check_finite(metrics, run.epoch, hp)
         go_on = on_epoch(run.epoch, metrics)
         run.finish_epoch(metrics)
+        timer.mark("evaluation")
         best = _best_or_stopped(run)
         if not go_on:
             break

@@ -32,6 +32,9 @@ from kennel.training.progress import StopSignal, reporter
 from kennel.training.record import epoch_recorder, record_result, record_worst
 from kennel.training.watching import UNWATCHED, Watching
 
+# hyperparameters that change nothing about the network: a job that is resumed may have others
+_WITHOUT_EFFECT = {"checkpoint_seconds", "num_workers", *WATCHING}
+
 log = logging.getLogger(__name__)
 
 
@@ -102,6 +105,9 @@ class Trainer:
         frozen = self._backbone(hp)  # first, so that bad weights are said before images are decoded
         if not hp.head_only:
             trained_blocks(frozen.backbone, hp)  # as above
+        self._watching.timer.mark("start-up")
+        session.data.images(hp)
+        self._watching.timer.mark("decoding")
         checkpoints = self._checkpoints(hp, frozen)
         resumed = session.processes.from_main(checkpoints.load() if session.processes.is_main else None)
         torch.set_rng_state(frozen.random)
@@ -173,6 +179,7 @@ class Trainer:
             log.info("stopped on %s: epoch %d is saved as the model, the test is left out", by, best.epoch)
         save_manifest(job.model_dir, manifest.model_copy(update={"metrics": best.metrics | metrics}))
         record_result(job.output_dir, best.epoch, metrics, asdict(hp))
+        self._watching.timer.mark("test")
         log.info(metric_line(f"{BEST_EPOCH}{best.epoch};", metrics))
 
     def _precision(self, hp: Hyperparameters) -> torch.dtype:
@@ -203,8 +210,7 @@ class Trainer:
         identity: dict[str, Any] = {}
         if self._job.checkpoint_dir is not None:
             images = self._session.data.images(hp)
-            passed_over = {"checkpoint_seconds", "num_workers", *WATCHING}
-            hyperparameters = {k: v for k, v in asdict(hp).items() if k not in passed_over}
+            hyperparameters = {k: v for k, v in asdict(hp).items() if k not in _WITHOUT_EFFECT}
             identity = {
                 "job": self._job.name,
                 "hyperparameters": hyperparameters,

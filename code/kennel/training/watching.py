@@ -8,7 +8,17 @@ from torch import Tensor, nn
 
 Mode = Literal["TRAIN", "EVAL"]
 Part = Literal[
-    "start-up", "features", "data", "to_device", "forward", "backward", "optimizer", "evaluation", "checkpoint"
+    "start-up",
+    "decoding",
+    "features",
+    "data",
+    "to_device",
+    "forward",
+    "backward",
+    "optimizer",
+    "evaluation",
+    "checkpoint",
+    "test",
 ]
 
 
