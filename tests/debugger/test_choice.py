@@ -2,10 +2,10 @@
 
 import pytest
 
-from kennel.debugger.choice import choose_rules
+from kennel.debugger.choice import DEFAULT_RULES, choose_rules
 from kennel.debugger.rules import RULES
 from kennel.errors import HyperparameterError
-from kennel.hyperparameters import DEFAULT_RULES, parse_hyperparameters
+from kennel.hyperparameters import parse_hyperparameters
 
 
 def chosen(**hyperparameters):
@@ -14,8 +14,9 @@ def chosen(**hyperparameters):
 
 
 def test_the_rules_that_judge_unless_others_are_chosen_are_known_d3():
-    assert [rule.name for rule in chosen()] == DEFAULT_RULES.split(",")
-    assert set(DEFAULT_RULES.split(",")) < set(RULES)
+    assert tuple(rule.name for rule in chosen()) == DEFAULT_RULES
+    assert set(DEFAULT_RULES) < set(RULES)
+    assert [rule.name for rule in chosen(rules="all_zero, default")] == ["all_zero", *DEFAULT_RULES]
     assert chosen(rules="none") == []
 
 
