@@ -67,6 +67,28 @@ def write_job_output(folder, classes=("cat", "dog", "fox"), name="job-1", images
     return folder
 
 
+def write_judgement(folder):
+    """Write what the debugger leaves of a training in which gradients vanish."""
+    gradient = "gradient/Classifier_backbone.features.17.conv.2.weight"
+    message = f"the mean absolute value of {gradient} is 3.162e-08, below 1e-07"
+    finding = {"step": 150, "message": message, "evidence": {}, "advice": "train fewer blocks", "curves": [0]}
+    points = [[step, 10 ** (-6 - step / 100)] for step in range(0, 500, 50)]
+    curve = {"name": f"{gradient} (TRAIN)", "quantity": "the mean absolute value", "points": points}
+    fired = {
+        "rule": "vanishing_gradient",
+        "parameters": {"threshold": 1e-7, "biases": False},
+        "status": "IssuesFound",
+        "reason": "",
+        "findings": [finding],
+        "curves": [{**curve, "thresholds": [1e-7]}],
+        "times": 7,
+    }
+    silent = {**fired, "rule": "overfit", "status": "NoIssuesFound", "findings": [], "curves": [], "times": 0}
+    left_out = {"class_imbalance": "360 labels were saved; 500 are needed for 3 classes"}
+    value = {"problem": "", "rules": [fired, silent], "left_out": left_out}
+    (folder / "debugger.json").write_text(json.dumps(value))
+
+
 def _csv(file, head, rows):
     with file.open("w", newline="") as opened:
         csv.writer(opened).writerows([head, *((label, *values) for label, values in rows)])

@@ -22,10 +22,6 @@ vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn vit_b_16 vit_b_32 vit_h_14 vit_l_16
 wide_resnet50_2
 """
 BACKBONES = tuple(_TORCHVISION.split())
-DEFAULT_RULES = (
-    "vanishing_gradient,exploding_tensor,poor_weight_initialization,dead_relu,weight_update_ratio,class_imbalance,"
-    "loss_not_decreasing,overfit,overtraining,stalled_training_rule,confusion"
-)
 WATCHING = frozenset(  # they change nothing of the training
     (
         *("debugger", "rules", "rule_parameters", "rule_action"),
@@ -241,7 +237,11 @@ class Hyperparameters:
         "`debughookconfig.json` does too, `off` does neither",
         choices=("off", "measure", "on"),
     )
-    rules: str = _declare(DEFAULT_RULES, "debugger rules that judge the training, with commas between; or `none`")
+    rules: str = _declare(
+        "default",
+        "debugger rules that judge the training, with commas between; `default` stands for eleven of them, `none` for "
+        "none",
+    )
     rule_parameters: str = _declare(
         "", "`NAME_PARAMETER=VALUE` of rules, with semicolons between; each may be given as `rule_NAME_PARAMETER` too"
     )

@@ -6,7 +6,7 @@ from kennel.report.comparison_page import write_comparison
 from kennel.report.job_page import write_job_page
 from kennel.report.job_record import read_job
 from tests.browser.chromium import browse, find_chromium
-from tests.job_output import write_job_output
+from tests.job_output import write_job_output, write_judgement
 from tests.profiler.recorded import write_profile
 
 BREEDS = tuple(f"{number:03}.A_breed_of_dogs_with_a_name" for number in range(1, 134))
@@ -27,6 +27,7 @@ def pages(tmp_path_factory):
     """A page of few classes, one of many, and a comparison."""
     folder = tmp_path_factory.mktemp("jobs")
     few = write_job_output(folder / "few", name="few", reason="the time was up", price=1.41)
+    write_judgement(few)
     many = write_job_output(folder / "many", BREEDS, name="many", hyperparameters={"unfreeze": "2", "epochs": 3})
     write_profile(few)
     write_profile(many, days=1)

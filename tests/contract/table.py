@@ -23,7 +23,6 @@ ROWS = [
 ]
 # what no test here shows, and why
 NOT_HERE = {
-    "A2.11": "there are no tensors, TensorBoard files or profiles yet",
     "A2.12": "scratch space is the machine's; ours is `/tmp` unless `KENNEL_CACHE` is set",
     "A5.10": "the toolkit's own live synchronization with S3",
     "A5.11": "met by the lock: `pip check` in the image",

@@ -16,7 +16,6 @@ from kennel.debugger.recorder import Recorder
 from kennel.debugger.series import Mode
 from kennel.debugger.trial import read_trial
 from kennel.errors import TrialError
-from kennel.hyperparameters import DEFAULT_RULES
 from kennel.judging.judge import judge
 from tests.debugger.conftest import TWO_PHASES
 from tests.debugger.test_inspector import statuses
@@ -89,7 +88,7 @@ TRAININGS = {
 def test_rules_agree_on_what_was_saved_and_on_what_was_measured_d2_3_d3(name, tmp_path, monkeypatch):
     monkeypatch.setattr(recorder, "EVERY", 1)  # else the measurements are of fewer steps than the tensors
     rules = [
-        *choose_rules(DEFAULT_RULES, "class_imbalance_samples=200"),
+        *choose_rules("default", "class_imbalance_samples=200"),
         *choose_rules("all_zero", "all_zero_collection_names=weights"),
         *choose_rules("tensor_variance", "tensor_variance_tensor_regex=relu_input;tensor_variance_max_threshold=1e4"),
     ]
@@ -134,7 +133,7 @@ def test_a_job_saves_tensors_that_the_command_can_judge_d2_1_d2_3(train, colour_
     trial = read_trial(job.tensors)
     names = {(one.name, one.mode) for one in trial.series}
     assert {("gradient/Sequential_0.weight", "TRAIN"), ("1_relu_output_0", "TRAIN"), ("labels", "EVAL")} <= names
-    judgement = judge(choose_rules(DEFAULT_RULES, ""), trial, ended=trial.ended, asked_for=False)
+    judgement = judge(choose_rules("default", ""), trial, ended=trial.ended, asked_for=False)
     assert {"vanishing_gradient", "exploding_tensor", "dead_relu"} <= {one.rule for one in judgement.results} | set(
         judgement.left_out
     )

@@ -34,8 +34,9 @@ def test_no_rule_finds_anything_in_a_healthy_training_d3(train):
     assert job.lines[-1].endswith("; status=NoIssuesFound;")
 
 
-def test_a_learning_rate_that_breaks_the_loss_is_found_d3(train):
-    job = train(weights="none", optimizer="sgd", learning_rate="10", epochs="5", label_smoothing="0")
+def test_a_learning_rate_that_breaks_the_loss_is_found_d3(train, colour_images):
+    broken = {"weights": "none", "optimizer": "sgd", "learning_rate": "10", "label_smoothing": "0"}
+    job = train(colour_images, epochs="5", **broken)
     assert "learning_rate=10 is too high" in job.problem
     assert "the count of NaN and infinities" in findings(job, "exploding_tensor")[0]
     assert any(line.startswith("rule=exploding_tensor; status=IssuesFound; findings=") for line in job.lines)

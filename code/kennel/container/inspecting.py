@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from kennel.container.environment import DEBUG_CONFIG, TENSORS, TrainingEnvironment, read_json_object, variable
-from kennel.debugger.choice import choose_rules
+from kennel.debugger.choice import are_asked_for, choose_rules
 from kennel.debugger.hook import TensorHook
 from kennel.debugger.inspector import Inspector
 from kennel.debugger.verdicts import Verdicts
 from kennel.harmless import harmless
-from kennel.hyperparameters import DEFAULT_RULES
 from kennel.training.job import Job
 from kennel.training.progress import StopSignal
 
@@ -22,7 +21,7 @@ def make_inspector(job: Job, given: TrainingEnvironment, stop: StopSignal) -> In
         if hp.rule_action == "stop_training":
             stop.set(f"rule {name}")
 
-    verdicts = Verdicts(rules, hp.rules != DEFAULT_RULES, job.output_dir, on_issue)
+    verdicts = Verdicts(rules, are_asked_for(hp.rules), job.output_dir, on_issue)
     return Inspector(rules, verdicts, _saver(hp.debugger, given))
 
 

@@ -25,7 +25,7 @@ def thinned(activation: Tensor) -> Tensor:
     if activation.ndim != 4 or activation.numel() <= ACTIVATION_SAMPLE:
         return activation
     stride = math.ceil(math.sqrt(activation.numel() / ACTIVATION_SAMPLE))
-    return activation[:, :, ::stride, ::stride]
+    return activation[:, :, ::stride, ::stride].contiguous()  # the original is read once
 
 
 def summarize_on_device(tensor: Tensor, wanted: Collection[Statistic]) -> dict[Statistic, Tensor]:

@@ -87,23 +87,20 @@ class Recorder:
         """Measure gradients and weights of a step to be measured, before the step changes the weights."""
         if not self._measuring:
             return
-        times = scale()
+        times, step = scale(), self._steps[Mode.TRAIN]
         gradients = {name: weight.grad for name, weight in self._weights.items() if weight.grad is not None}
-        if times != 1.0:  # of float16
-            if not torch.stack([gradient.isfinite().all() for gradient in gradients.values()]).all():
-                self._measuring = False  # the scale was too large, and the optimizer passes over the step
-                return
-            gradients = {name: gradient / times for name, gradient in gradients.items()}
+        # the scale of float16 may be too large: the optimizer passes over such a step
+        if times != 1.0 and not torch.stack([gradient.isfinite().all() for gradient in gradients.values()]).all():
+            self._measuring = False
+            return
         for name, gradient in gradients.items():
-            self._measure(f"gradient/{name}", gradient)
+            self._measure(f"gradient/{name}", gradient if times == 1.0 else gradient / times)
             weight = self._weights[name].detach()
             self._measure(name, weight)
             for comparison in self._comparisons(name):
-                self._series_of(name).measured[self._steps[Mode.TRAIN], comparison] = (
-                    None  # until it is long enough ago
-                )
+                self._series_of(name).measured[step, comparison] = None  # until there is something to compare with
                 if (name, comparison) not in self._earlier:
-                    self._earlier[name, comparison] = self._steps[Mode.TRAIN], weight.clone()
+                    self._earlier[name, comparison] = step, weight.clone()
 
     @torch.no_grad()
     def end_step(self) -> None:
@@ -113,10 +110,8 @@ class Recorder:
         step = self._steps[Mode.TRAIN]
         for (name, comparison), (since, before) in list(self._earlier.items()):
             if step - since + 1 >= (comparison.num_steps or 1):
-                series = self._series_of(name)
-                self._taken.append(
-                    (series, step, comparison, compare_on_device(comparison, before, self._weights[name].detach()))
-                )
+                change = compare_on_device(comparison, before, self._weights[name].detach())
+                self._taken.append((self._series_of(name), step, comparison, change))
                 del self._earlier[name, comparison]
         self.settle()
 

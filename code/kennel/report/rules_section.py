@@ -96,7 +96,12 @@ def _chart(finding: RuleFinding) -> Markup | None:
         )
         for threshold in thresholds
     ]
-    lines += [charts.Line(curve.points, _KINDS.get(curve.name, "valid"), curve.name) for curve in curves]
+    lines += [
+        charts.Line(
+            curve.points, _KINDS.get(curve.name, "valid"), curve.name, note=curve.name if len(curves) > 1 else ""
+        )
+        for curve in curves
+    ]
     rules = [charts.Rule(finding.step, "failed", f"first at step {finding.step}", f"step {finding.step}")]
     return charts.line_chart(
         lines,
