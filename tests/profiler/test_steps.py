@@ -1,12 +1,15 @@
 """How the time of a training is added up: by fake clocks, so that every figure is known."""
 
 import itertools
+from typing import get_args
 
 import pytest
 
-from kennel.profiler.ledger import MOST_BUCKETS, WARM_UP, Ledger
+from kennel.profiler.ledger import MOST_BUCKETS, WARM_UP, Ledger, Part
 from kennel.profiler.operators import OperatorProfiler
 from kennel.profiler.steps import StepTimer
+from kennel.report.profile_section import PARTS
+from kennel.training import watching
 from tests.profiler.recorded import HEALTHY_STEP, steps
 
 
@@ -46,6 +49,10 @@ def test_all_parts_together_are_all_the_time_there_was(clock, tmp_path):
     assert stage.name == "head"
     assert (stage.steps, stage.images) == (3, 24)
     assert stage.seconds == sum(ledger.parts[part] for part in ("data", "to_device", "forward"))
+
+
+def test_every_part_that_the_loop_tells_is_known_and_has_a_name_on_the_page():
+    assert set(get_args(watching.Part)) < set(get_args(Part)) == set(PARTS)
 
 
 def test_the_network_is_a_stage_of_its_own_after_the_head():
