@@ -167,6 +167,9 @@ def test_one_slow_step_of_many_is_passed_over_as_aws_does_and_so_is_one_that_cos
     assert not list(RULES["StepOutlier"]().check(profile(slow={700: {"forward": 3.0}})))
     assert not list(RULES["StepOutlier"]().check(profile(count=50, slow={30: {"forward": 0.9}})))
     assert list(RULES["StepOutlier"](n_outliers=0).check(profile(slow={700: {"forward": 30.0}})))
+    many = profile(count=4000, slow={number: {"data": 0.9} for number in range(100, 4000, 40)})
+    (found,) = RULES["StepOutlier"]().check(many)
+    assert found.evidence["seconds"] == pytest.approx(98 * 0.9, rel=0.05)  # of all, not of the slowest alone
     with pytest.raises(NothingToJudge, match="not one by one"):
         list(RULES["StepOutlier"](mode="EVAL").check(profile()))
 

@@ -76,11 +76,14 @@ class Stage:
                 return float(RATIO ** (number + 0.5))
         return 0.0
 
-    def slower_than(self, seconds: float) -> int:
-        """Return how many of the judged steps took longer."""
-        counted = sum(count for number, count in self.bins.items() if RATIO**number > seconds)
-        within = [slow for slow in self.slowest if slow.seconds > seconds]  # exact, where there are so few
-        return len(within) if len(within) < _MOST_SLOW else max(counted, _MOST_SLOW)
+    def slower_than(self, seconds: float) -> tuple[int, float]:
+        """Return how many of the judged steps took longer, and the seconds that they took beyond the middle one."""
+        within = [slow.seconds for slow in self.slowest if slow.seconds > seconds]
+        if len(within) < _MOST_SLOW:  # they are all known
+            return len(within), sum(within) - len(within) * self.median
+        bins = [(number, count) for number, count in self.bins.items() if RATIO**number > seconds]
+        cost = sum(count * (RATIO ** (number + 0.5) - self.median) for number, count in bins)
+        return max(_MOST_SLOW, sum(count for _, count in bins)), float(cost)
 
 
 @dataclass

@@ -175,7 +175,8 @@ def add_up(events: Iterable[Any], outside: list[tuple[int, int]]) -> list[Operat
             if stack and event.nbytes() > 0:
                 stack[-1][1].memory += event.nbytes()
             continue
-        if event.is_async():
+        # what CUDA's own functions take is counted as what their operator takes
+        if event.is_async() or event.linked_correlation_id() or event.start_thread_id() != event.end_thread_id():
             continue
         operator = found.setdefault(event.name(), Operator(event.name()))
         operator.calls += 1

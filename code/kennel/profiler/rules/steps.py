@@ -73,9 +73,8 @@ class StepOutlier:
 
     def _outliers(self, stage: Stage) -> Iterator[Finding]:
         limit = stage.mean + self.stddev * stage.deviation
-        count = stage.slower_than(limit)
+        count, cost = stage.slower_than(limit)
         known = [slow for slow in stage.slowest if slow.seconds > limit]
-        cost = sum(slow.seconds - stage.median for slow in known)
         if count <= min(self.n_outliers, stage.judged // 100) or cost < max(WORTH, _MATTER * stage.seconds):
             return
         longest = Counter(_longest_part(slow, stage) for slow in known)
