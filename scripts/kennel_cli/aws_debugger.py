@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kennel.errors import KennelError
 from kennel.hyperparameters import parse_hyperparameters
+from kennel.judging.choice import named_rules
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import CreateTrainingJobRequestTypeDef, DebugRuleConfigurationTypeDef
@@ -63,12 +64,6 @@ def add_debugger(request: CreateTrainingJobRequestTypeDef) -> None:
     request["ProfilerRuleConfigurations"] = [_rule("ProfilerReport", image, {})]  # it runs all the others (contract D4)
 
 
-def add_tensorboard(request: CreateTrainingJobRequestTypeDef) -> None:
-    """Let the service keep what the job writes for TensorBoard."""
-    folder = f"{request['OutputDataConfig']['S3OutputPath']}/{request['TrainingJobName']}/tensorboard"
-    request["TensorBoardOutputConfig"] = {"S3OutputPath": folder}
-
-
 def _rule(name: str, image: str, parameters: Mapping[str, str]) -> DebugRuleConfigurationTypeDef:
     return {
         "RuleConfigurationName": name,
@@ -80,7 +75,6 @@ def _rule(name: str, image: str, parameters: Mapping[str, str]) -> DebugRuleConf
 def _rules(hyperparameters: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return the job's own rules by the names that the service has for them, with the parameters that were given."""
     hp = parse_hyperparameters(hyperparameters)
-    names = [] if hp.rules == "none" else [name.strip() for name in hp.rules.split(",") if name.strip()]
     given = [part.partition("=") for part in hp.rule_parameters.split(";")]
     return {
         "".join(word.capitalize() for word in name.split("_")): {
@@ -88,7 +82,7 @@ def _rules(hyperparameters: Mapping[str, str]) -> dict[str, dict[str, str]]:
             for key, _, value in given
             if key.strip().startswith(f"{name}_")
         }
-        for name in names
+        for name in named_rules(hp.rules)
     }
 
 

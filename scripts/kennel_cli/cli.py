@@ -33,7 +33,6 @@ from kennel_cli.places import (
     On,
     Place,
     Spot,
-    TensorBoard,
     console,
     job_options,
     platform_of,
@@ -136,13 +135,12 @@ def train(
     spot: Spot = False,
     isolated: Isolated = False,
     aws_debugger: AwsDebugger = False,
-    tensorboard: TensorBoard = False,
     on: On = Place.LOCAL,
     hyperparameters: dict[str, str],
 ) -> None:
     """Train a classifier and follow the job to its end."""
     platform = platform_of(on)
-    asked = job_options(on, spot=spot, isolated=isolated, debugger=aws_debugger, tensorboard=tensorboard)
+    asked = job_options(on, spot=spot, isolated=isolated, debugger=aws_debugger)
     if from_tuning:
         best = _best_of(from_tuning, platform.option)
         if weights:

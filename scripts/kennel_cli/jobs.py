@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 from kennel.errors import ArtifactError, DataError, WeightsError
 from kennel.hyperparameters import canonical_name, parse_hyperparameters
-from kennel_cli.aws_debugger import add_debugger, add_tensorboard
+from kennel_cli.aws_debugger import add_debugger
 from kennel_cli.platforms.platform import S3, Platform
 from kennel_cli.platforms.validation import validate
 from kennel_cli.requests import PLAIN, JobOptions, training_job
@@ -108,8 +108,6 @@ def training_request(
     request = training_job(name, channels, inputs.hyperparameters, platform.settings, options)
     if options.debugger:
         add_debugger(request)
-    if options.tensorboard:
-        add_tensorboard(request)
     validate("CreateTrainingJob", request)
     return request
 

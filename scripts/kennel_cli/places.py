@@ -40,7 +40,6 @@ AwsDebugger = Annotated[
         "--aws-debugger", help="on AWS: also use Amazon SageMaker Debugger, where the account still has that service"
     ),
 ]
-TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="on AWS: keep in the bucket what is for TensorBoard")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the request as JSON; send, upload and start nothing")]
 
 console = Console()

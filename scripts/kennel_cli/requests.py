@@ -37,7 +37,6 @@ class JobOptions:
     spot: bool = False  # on spare machines, which are cheaper and may be taken away (contract A6.2)
     isolated: bool = False  # without a network (contract A6.6)
     debugger: bool = False  # with Amazon SageMaker Debugger, for accounts that still have it (contract D1.1)
-    tensorboard: bool = False  # with a folder in the bucket for TensorBoard (contract A6.5)
 
 
 PLAIN = JobOptions()

@@ -1,4 +1,4 @@
-"""`--aws-debugger` and `--tensorboard`: what a request asks of services that some accounts still have."""
+"""`--aws-debugger`: what a request asks of a service that some accounts still have."""
 
 import json
 
@@ -25,8 +25,8 @@ def dry_run(kennel, colour_images, settings):
     return run
 
 
-def test_a_plain_request_asks_neither_debugger_nor_tensorboard_d1_1(dry_run):
-    assert not (MEMBERS | {"TensorBoardOutputConfig"}) & dry_run().keys()
+def test_a_plain_request_does_not_ask_for_the_service_d1_1(dry_run):
+    assert not MEMBERS & dry_run().keys()
 
 
 def test_the_services_rules_are_the_jobs_own_with_their_parameters_d2_7(dry_run):
@@ -51,12 +51,6 @@ def test_tensors_and_samples_of_the_machine_go_below_the_job_d2_1_d2_4(dry_run):
     assert report["RuleParameters"] == {"rule_to_invoke": "ProfilerReport"}
 
 
-def test_tensorboard_has_a_folder_of_its_own_a6_5(dry_run):
-    assert dry_run("--tensorboard")["TensorBoardOutputConfig"] == {
-        "S3OutputPath": f"s3://{BUCKET}/training/dogs/tensorboard"
-    }
-
-
 def test_a_region_without_the_service_is_said_before_anything_is_sent(kennel, colour_images, settings, monkeypatch):
     monkeypatch.setenv("KENNEL_IMAGE", SETTINGS["KENNEL_IMAGE"].replace(REGION, "mx-central-1"))
     ended = kennel("train", *SMALL, "--data", colour_images, "--aws-debugger")
@@ -64,8 +58,7 @@ def test_a_region_without_the_service_is_said_before_anything_is_sent(kennel, co
     assert "Amazon SageMaker Debugger has no rules in mx-central-1; leave out --aws-debugger" in ended.stderr
 
 
-def test_a_local_job_has_no_services(kennel, colour_images):
-    for option in ("--aws-debugger", "--tensorboard"):
-        ended = kennel("train", "--weights", "none", "--data", colour_images, option)
-        assert ended.code == 1
-        assert f"{option} is for jobs on AWS" in ended.stderr
+def test_a_local_job_has_no_service(kennel, colour_images):
+    ended = kennel("train", "--weights", "none", "--data", colour_images, "--aws-debugger")
+    assert ended.code == 1
+    assert "--aws-debugger is for jobs on AWS" in ended.stderr

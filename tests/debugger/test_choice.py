@@ -2,10 +2,11 @@
 
 import pytest
 
-from kennel.debugger.choice import DEFAULT_RULES, choose_rules
+from kennel.debugger.choice import choose_rules
 from kennel.debugger.rules import RULES
 from kennel.errors import HyperparameterError
 from kennel.hyperparameters import parse_hyperparameters
+from kennel.judging.choice import DEFAULT_RULES
 
 
 def chosen(**hyperparameters):

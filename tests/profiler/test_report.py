@@ -54,7 +54,7 @@ def test_fifteen_operators_are_named_and_a_gpus_columns_only_where_there_is_one(
     assert page.says("Operators in 10 steps of the network")
     assert page.says("aten::convolution_backward_14")
     assert not page.says("aten::convolution_backward_15")
-    assert not page.says("GPU")
+    assert not page.says("GPU memory")
     write_profile(output, days=1)
     page = page_of(output)
     assert page.says("GPU memory")

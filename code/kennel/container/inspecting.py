@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from kennel.container.environment import DEBUG_CONFIG, TENSORS, TrainingEnvironment, read_json_object, variable
-from kennel.debugger.choice import are_asked_for, choose_rules
+from kennel.debugger.choice import choose_rules
 from kennel.debugger.hook import TensorHook
 from kennel.debugger.inspector import Inspector
 from kennel.debugger.verdicts import Verdicts
 from kennel.harmless import harmless
+from kennel.judging.choice import are_asked_for
 from kennel.training.job import Job
 from kennel.training.progress import StopSignal
 

@@ -1,26 +1,11 @@
 """Which rules judge a training that runs, as its hyperparameters say."""
 
-from collections.abc import Sequence
-
 from kennel.debugger.rules import RULES
 from kennel.debugger.series import Measurements
 from kennel.errors import HyperparameterError, RuleError
-from kennel.judging.rule import Rule, names
+from kennel.judging.choice import NONE, named_rules
+from kennel.judging.rule import Rule
 
-DEFAULT, NONE = "default", "none"
-DEFAULT_RULES = (
-    "vanishing_gradient",
-    "exploding_tensor",
-    "poor_weight_initialization",
-    "dead_relu",
-    "weight_update_ratio",
-    "class_imbalance",
-    "loss_not_decreasing",
-    "overfit",
-    "overtraining",
-    "stalled_training_rule",
-    "confusion",
-)
 _KNOWN = [name for name in RULES if name != "similar_across_runs"]  # which compares two trainings that are over
 
 
@@ -30,7 +15,7 @@ def choose_rules(rules: str, parameters: str) -> list[Rule[Measurements]]:
     Raises HyperparameterError for a rule or a parameter that is not known, a value that is not allowed, and a
     parameter of a rule that is not chosen.
     """
-    chosen = [] if rules.strip() == NONE else [known for name in names(rules) for known in _meant(name)]
+    chosen = named_rules(rules)
     unknown = [name for name in chosen if name not in _KNOWN]
     if unknown:
         hint = "; `kennel debug DIR --other DIR2` compares two trainings" if set(unknown) & set(RULES) else ""
@@ -51,12 +36,3 @@ def choose_rules(rules: str, parameters: str) -> list[Rule[Measurements]]:
         return [RULES.make(name, of_rule) for name, of_rule in given.items()]
     except RuleError as error:
         raise HyperparameterError(f"rule_parameters: {error}") from error
-
-
-def are_asked_for(rules: str) -> bool:
-    """Return whether a user has named each of the rules, and wants to hear of one that lacks what it needs."""
-    return DEFAULT not in names(rules)
-
-
-def _meant(name: str) -> Sequence[str]:
-    return DEFAULT_RULES if name == DEFAULT else [name]
