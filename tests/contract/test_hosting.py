@@ -1,6 +1,5 @@
 """Contract C1 and C2, for the real `serve` over HTTP; each test names its row."""
 
-import base64
 import io
 import json
 import os
@@ -17,29 +16,10 @@ import urllib3
 from PIL import Image
 
 from kennel.images.preprocess import Preprocessing
+from tests.contract.bodies import b64, instances, npy, picture
 from tests.samples import save_random_model
 
 CLASSES = ["blue", "green", "red"]
-
-
-def picture(kind="JPEG", size=(60, 40), colour=(200, 50, 40)):
-    file = io.BytesIO()
-    Image.new("RGB", size, colour).save(file, kind)
-    return file.getvalue()
-
-
-def npy(array):
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
-def b64(data):
-    return {"b64": base64.b64encode(data).decode()}
-
-
-def instances(*pictures):
-    return json.dumps({"instances": [b64(data) for data in pictures]})
 
 
 def error(answer):
@@ -414,15 +394,6 @@ def test_bad_requests_do_not_fail_good_ones_beside_them(server):
             assert answer.status == 422
         else:
             assert np.allclose(probabilities(answer), expected, atol=1e-5)
-
-
-def test_pings_and_good_requests_leave_no_line_in_the_log_e8(serve, random_model):
-    server = serve(random_model).wait_until_ready()
-    before = server.box.log
-    for _ in range(5):
-        server.ping()
-        server.post(picture(), "image/jpeg")
-    assert server.box.log == before
 
 
 @pytest.mark.process_only

@@ -12,7 +12,7 @@ from PIL import Image
 
 from kennel.images.preprocess import Preprocessing
 from kennel.serving.app import Service, Settings, create_app
-from kennel.serving.batcher import Batcher
+from kennel.serving.batcher import Batcher, Call
 from kennel.serving.codecs import decode_request
 
 
@@ -45,13 +45,14 @@ def image(value):
 
 def test_images_that_wait_together_go_through_the_model_together():
     engine = Engine()
-    batcher = Batcher(engine, batch_size=4)
+    batches = []
+    batcher = Batcher(engine, 4, lambda size, waiting: batches.append((size, waiting)))
     batcher.start()
     engine.gate.clear()
-    first = threading.Thread(target=batcher.predict, args=([image(0)],))
+    first = threading.Thread(target=batcher.predict, args=([image(0)], Call()))
     first.start()
-    rows = []
-    second = threading.Thread(target=lambda: rows.extend(batcher.predict([image(n) for n in range(1, 7)])))
+    rows, call = [], Call()
+    second = threading.Thread(target=lambda: rows.extend(batcher.predict([image(n) for n in range(1, 7)], call)))
     second.start()
     while batcher._queue.qsize() < 6:  # until the second request waits behind the first
         pass
@@ -59,19 +60,22 @@ def test_images_that_wait_together_go_through_the_model_together():
     first.join()
     second.join()
     assert engine.batches == [[0], [1, 2, 3, 4], [5, 6]]
+    assert batches == [(1, 0), (4, 2), (2, 0)]
     assert [row.item() for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert call.batch_size == 4
+    assert call.forward > 0
 
 
 def test_an_image_that_breaks_its_batch_fails_alone():
     engine = Engine()
-    batcher = Batcher(engine, batch_size=4)
+    batcher = Batcher(engine, 4, lambda size, waiting: None)
     batcher.start()
     engine.gate.clear()
     results = {}
 
     def ask(value):
         try:
-            results[value] = batcher.predict([image(value)])[0].item()
+            results[value] = batcher.predict([image(value)], Call())[0].item()
         except RuntimeError as error:
             results[value] = str(error)
 
@@ -88,7 +92,7 @@ def test_an_image_that_breaks_its_batch_fails_alone():
 @pytest.fixture
 def client():
     settings = Settings()
-    service = Service(Engine(), Preprocessing.for_size(16), ("a",), settings)
+    service = Service(Engine(), Preprocessing.for_size(16), ("a",), settings, "echo")
     service.start()
     return create_app(service, settings).test_client()
 
@@ -104,7 +108,7 @@ def test_a_fault_of_the_server_is_500_without_its_traceback(client, caplog):
 
 def test_a_service_that_was_not_started_is_not_healthy():
     settings = Settings()
-    app = create_app(Service(Engine(), Preprocessing.for_size(16), ("a",), settings), settings)
+    app = create_app(Service(Engine(), Preprocessing.for_size(16), ("a",), settings, "echo"), settings)
     assert app.test_client().get("/ping").status_code == 503
 
 

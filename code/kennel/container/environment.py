@@ -20,6 +20,8 @@ DEFAULT_ACCEPT = parameters.DEFAULT_INVOCATIONS_ACCEPT_ENV  # contract C2.1
 MAX_PAYLOAD = parameters.MAX_REQUEST_SIZE  # megabytes (contract C2.1)
 SERVER_TIMEOUT = parameters.MODEL_SERVER_TIMEOUT_ENV  # seconds (contract C2.1)
 BIND_HOST = "KENNEL_BIND_HOST"  # the address that a server listens on; all of them unless set, as a container must
+REQUEST_LOG = "KENNEL_REQUEST_LOG"  # the share of good requests that a server logs, from 0 to 1; all unless set
+METRICS_NAMESPACE = "KENNEL_METRICS_NAMESPACE"  # of CloudWatch, for a server's figures every minute; none unless set
 WEIGHTS_DIR = "KENNEL_WEIGHTS"  # pretrained weights that the image brings, one file a backbone
 INSTANCE_PRICE = "KENNEL_INSTANCE_PRICE"  # dollars an hour, for the report's estimate of what the job has cost
 JOB_NAME = "TRAINING_JOB_NAME"  # set by SageMaker (contract A3.1)
@@ -84,6 +86,18 @@ def number_variable(name: str, default: int) -> int:
         return int(text)
     except ValueError:
         raise ContractError(f"the variable {name} is {text!r}; it should be a whole number") from None
+
+
+def share_variable(name: str, default: float) -> float:
+    """Return an environment variable that should hold a share. Raises ContractError when it does not."""
+    text = variable(name, str(default))
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ContractError(f"the variable {name} is {text!r}; it should be a number from 0 to 1")
+    return share
 
 
 @dataclass(frozen=True)

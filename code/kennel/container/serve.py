@@ -14,9 +14,12 @@ from kennel.container.environment import (
     BIND_TO_PORT,
     DEFAULT_ACCEPT,
     MAX_PAYLOAD,
+    METRICS_NAMESPACE,
+    REQUEST_LOG,
     SERVER_TIMEOUT,
     folders,
     number_variable,
+    share_variable,
     variable,
 )
 from kennel.errors import KennelError
@@ -30,6 +33,7 @@ def main() -> None:
     try:
         for name in (BIND_TO_PORT, MAX_PAYLOAD, SERVER_TIMEOUT):
             number_variable(name, 0)
+        share_variable(REQUEST_LOG, 1)
     except KennelError as error:
         sys.exit(f"serve: {error}")
     from gunicorn.app.wsgiapp import WSGIApplication  # noqa: PLC0415 - bad variables are refused before it
@@ -57,6 +61,8 @@ def create_app() -> "Flask":
         settings = Settings(
             max_payload=number_variable(MAX_PAYLOAD, 100) * 2**20,
             default_accept=variable(DEFAULT_ACCEPT, "application/json"),
+            log_share=share_variable(REQUEST_LOG, 1),
+            metrics_namespace=variable(METRICS_NAMESPACE, ""),
         )
         return create(load_service(folders().model, settings), settings)
     except KennelError as error:

@@ -14,7 +14,7 @@ timeout = max(60, number_variable(SERVER_TIMEOUT, 60))  # seconds without a sign
 graceful_timeout = 25  # seconds for requests in work after SIGTERM; SIGKILL comes after 30 (contract C1.2)
 keepalive = 75  # seconds; the platform keeps its connections open between two pings
 worker_tmp_dir = "/dev/shm"  # heartbeats on a disk can stall
-accesslog = None  # pings every five seconds drown everything else
+accesslog = None  # telemetry says more of a request, and nothing of pings (contract E8)
 errorlog = "-"
 loglevel = "warning"
 
@@ -22,3 +22,8 @@ loglevel = "warning"
 def post_worker_init(worker: Any) -> None:
     """Start the model in the worker: threads do not survive a fork."""
     worker.app.wsgi().extensions[EXTENSION].start()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Let the worker say its last figures."""
+    worker.app.wsgi().extensions[EXTENSION].stop()
