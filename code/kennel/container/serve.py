@@ -19,6 +19,7 @@ from kennel.container.environment import (
     SERVER_TIMEOUT,
     folders,
     number_variable,
+    payload_limit,
     share_variable,
     variable,
 )
@@ -59,7 +60,7 @@ def create_app() -> "Flask":
     torch.set_num_threads(1)  # a thread pool begun before the fork would hang the worker
     try:
         settings = Settings(
-            max_payload=number_variable(MAX_PAYLOAD, 100) * 2**20,
+            max_payload=payload_limit(),
             default_accept=variable(DEFAULT_ACCEPT, "application/json"),
             log_share=share_variable(REQUEST_LOG, 1),
             metrics_namespace=variable(METRICS_NAMESPACE, ""),

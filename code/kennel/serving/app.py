@@ -82,15 +82,23 @@ class Service:
             raise Overloaded(f"{self._settings.max_requests} requests are in work already; try again in a moment")
         try:
             answer = parse_accept(request.headers.get("Accept", ""), self._settings.default_accept)
-            try:
-                body = request.get_data(cache=False)
-            except RequestEntityTooLarge:
-                limit = self._settings.max_payload / 2**20
-                raise TooLarge(f"the body is larger than {limit:g} MB, the limit of this server") from None
+            body = self._read_body()
             trace.size = len(body)
             return self._answer(body, request.headers.get("Content-Type", ""), answer, trace)
         finally:
             self._places.release()
+
+    def _read_body(self) -> bytes:
+        limit = self._settings.max_payload
+        try:
+            body = request.get_data(cache=False)
+        except RequestEntityTooLarge:
+            is_more = True
+        else:  # werkzeug cuts a chunked body off at its limit, and does not say so
+            is_more = len(body) == limit and bool(request.environ["wsgi.input"].read(1))
+        if is_more:
+            raise TooLarge(f"the body is larger than {limit / 2**20:g} MB, the limit of this server")
+        return body
 
     def _answer(self, body: bytes, content_type: str, answer: Answer, trace: Trace) -> ResponseReturnValue:
         rows: list[Row] = []

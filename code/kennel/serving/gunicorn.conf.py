@@ -7,8 +7,9 @@ from kennel.serving.app import EXTENSION, Settings
 
 bind = f"{variable(BIND_HOST, '0.0.0.0')}:{number_variable(BIND_TO_PORT, 8080)}"  # contract C1.3
 workers = 1  # the batcher keeps all cores busy; a second process would hold a second copy of the model
-worker_class = "gthread"
+worker_class = "kennel.serving.worker.Worker"  # gthread, in which no thread waits for a client
 threads = Settings.max_requests + 16  # places beyond those that may wait for the model, so that /ping finds one (C1.4)
+worker_connections = 900  # a process may have 1024 descriptors where nobody allows more, and dies of the next one
 preload_app = True  # a model that cannot be loaded ends the server at once, with one message
 timeout = max(60, number_variable(SERVER_TIMEOUT, 60))  # seconds without a sign of life from the worker (C1.7)
 graceful_timeout = 25  # seconds for requests in work after SIGTERM; SIGKILL comes after 30 (contract C1.2)
