@@ -63,13 +63,23 @@ def test_half_sent_requests_delay_neither_pings_nor_good_requests_c1_4(server):
     check_all_threads_are_there(server)
 
 
-def test_clients_that_go_away_do_no_harm(server):
-    data = picture()
+def test_clients_that_go_away_do_no_harm_and_cost_no_forward(server):
+    data, before = picture(), server.metrics()
     for number in range(40):  # half of them whole, so that there are places for the good ones meanwhile
         client = server.send(request(data) if number % 2 else request(data)[:-100])
         if number % 4 > 1:  # with a reset rather than an orderly end
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.close()
+
+    def grown(*name):
+        return server.metrics().get(name, 0) - before.get(name, 0)
+
+    deadline = time.monotonic() + 60
+    while grown("kennel_requests_total", "200") + grown("kennel_requests_total", "499") < 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert grown("kennel_requests_total", "499") > 0  # not all: some were answered before they went
+    assert grown("kennel_batch_images_sum") == grown("kennel_requests_total", "200")
     check_all_threads_are_there(server)
 
 

@@ -2,8 +2,10 @@
 
 import gc
 import io
+import socket
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,6 +16,7 @@ from kennel.images.preprocess import Preprocessing
 from kennel.serving.app import Service, Settings, create_app
 from kennel.serving.batcher import Batcher, Call
 from kennel.serving.codecs import decode_request
+from kennel.serving.errors import Gone, Late
 
 
 class Engine:
@@ -87,6 +90,35 @@ def test_an_image_that_breaks_its_batch_fails_alone():
         thread.join()
     assert results == {11: 11, 12: 12, 13: "thirteen", 14: 14}
     assert batcher.is_alive()
+
+
+def test_images_that_nobody_waits_for_any_more_cost_no_forward():
+    engine = Engine()
+    batcher = Batcher(engine, 8, lambda size, waiting: None)
+    engine.gate.clear()
+    here, (gone, other_end) = socket.socketpair(), socket.socketpair()
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(batcher.predict, [image(0)], Call())
+        while batcher._queue.qsize() < 1:
+            pass
+        batcher.start()
+        while batcher._queue.qsize():  # until the first image is in work
+            pass
+        late = pool.submit(batcher.predict, [image(1)], Call(deadline=time.monotonic()))
+        left = pool.submit(batcher.predict, [image(2), image(3)], Call(client=gone))
+        waits = pool.submit(batcher.predict, [image(4)], Call(time.monotonic() + 60, here[0]))
+        while batcher._queue.qsize() < 4:
+            pass
+        other_end.close()
+        engine.gate.set()
+        assert [row.item() for row in (*first.result(), *waits.result())] == [0, 4]
+        with pytest.raises(Late):
+            late.result()
+        with pytest.raises(Gone):
+            left.result()
+    assert engine.batches == [[0], [4]]
+    for end in (*here, gone):
+        end.close()
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_a_gpu_that_no_longer_answers_is_left_out(monkeypatch):
 
 def test_a_request_that_cannot_be_counted_is_answered_all_the_same(monkeypatch, caplog):
     telemetry = Telemetry("m", "e", 1, "")
-    trace = telemetry.begin("", "")
+    trace = telemetry.begin("", "", 60)
     trace.size = None
     with caplog.at_level(logging.WARNING):
         telemetry.finish(trace, 200)

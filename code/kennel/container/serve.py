@@ -18,6 +18,7 @@ from kennel.container.environment import (
     REQUEST_LOG,
     SERVER_TIMEOUT,
     folders,
+    invocation_seconds,
     number_variable,
     payload_limit,
     share_variable,
@@ -61,6 +62,7 @@ def create_app() -> "Flask":
     try:
         settings = Settings(
             max_payload=payload_limit(),
+            patience=invocation_seconds(),
             default_accept=variable(DEFAULT_ACCEPT, "application/json"),
             log_share=share_variable(REQUEST_LOG, 1),
             metrics_namespace=variable(METRICS_NAMESPACE, ""),

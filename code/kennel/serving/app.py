@@ -37,6 +37,7 @@ class Settings:
     """How much a server takes on, and how much it tells."""
 
     max_payload: int = 100 * 2**20  # bytes of a request's body (contract C1.8)
+    patience: float = 60  # seconds that a caller waits for an answer (contract C1.7)
     max_requests: int = 64  # requests in work or waiting; one more is answered 503 at once
     default_accept: str = JSON
     log_share: float = 1.0  # of the requests that are answered well; the others are always logged
@@ -119,7 +120,7 @@ class Service:
         return Response(data, mimetype=mimetype)
 
     def _predict(self, images: list[NDArray[np.float32]], trace: Trace) -> list[NDArray[np.float32]]:
-        call = Call()
+        call = Call(trace.deadline, request.environ.get("gunicorn.socket"))
         began = time.perf_counter()
         try:
             return self._batcher.predict(images, call)
@@ -158,7 +159,7 @@ def create_app(service: Service, settings: Settings) -> Flask:
     def begin() -> None:
         if request.path not in _UNWATCHED:
             g.trace = service.telemetry.begin(
-                request.headers.get(INFERENCE_ID, ""), request.headers.get("Content-Type", "")
+                request.headers.get(INFERENCE_ID, ""), request.headers.get("Content-Type", ""), settings.patience
             )
 
     @app.after_request

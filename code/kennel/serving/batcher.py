@@ -1,10 +1,13 @@
 """One thread runs the model; requests that wait together go through it together."""
 
 import logging
+import math
 import queue
+import select
+import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -12,14 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kennel.engines.engine import Engine
+from kennel.serving.errors import Gone, Late
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Call:
-    """What the images of one caller have met; to be read when they are answered."""
+    """Who waits for some images, and what these have met; the latter is to be read when they are answered."""
 
+    deadline: float = math.inf  # on the monotonic clock; later nobody waits
+    client: socket.socket | None = None  # where the answer goes, if it is known
     forward: float = 0.0  # seconds that the model worked on batches with these images
     batch_size: int = 0  # images in the largest of these batches
 
@@ -34,8 +40,9 @@ class _Item:
 class Batcher:
     """A queue of images in front of an engine.
 
-    It takes what waits, up to `batch_size` images, and never waits for more. A batch that fails is run again image by
-    image, so that only the culprit fails. The queue is bounded by whoever admits requests: each waits for its images.
+    It takes what waits, up to `batch_size` images, and never waits for more. Images whose caller no longer waits are
+    dropped before they cost anything. A batch that fails is run again image by image, so that only the culprit fails.
+    The queue is bounded by whoever admits requests: each waits for its images.
     """
 
     def __init__(self, engine: Engine, batch_size: int, saw_batch: Callable[[int, int], None]) -> None:
@@ -56,7 +63,10 @@ class Batcher:
         return self._thread is not None and self._thread.is_alive()
 
     def predict(self, images: Sequence[NDArray[np.float32]], call: Call) -> list[NDArray[np.float32]]:
-        """Return the probabilities (classes,) of each normalized image (3, S, S), when the model has seen it."""
+        """Return the probabilities (classes,) of each normalized image (3, S, S), when the model has seen it.
+
+        Raises Late or Gone when the model has not, because nobody waits for it.
+        """
         items = [_Item(image, call) for image in images]
         for item in items:
             self._queue.put(item)
@@ -70,8 +80,9 @@ class Batcher:
                     items.append(self._queue.get_nowait())
                 except queue.Empty:
                     break
-            self._saw_batch(len(items), self._queue.qsize())
-            self._answer(items)
+            if items := _drop_unwanted(items):
+                self._saw_batch(len(items), self._queue.qsize())
+                self._answer(items)
 
     def _answer(self, items: list[_Item]) -> None:
         began = time.perf_counter()
@@ -91,3 +102,29 @@ class Batcher:
             call.batch_size = max(call.batch_size, len(items))
         for item, row in zip(items, rows, strict=True):
             item.answer.set_result(row)
+
+
+def _drop_unwanted(items: list[_Item]) -> list[_Item]:
+    """Return the items that somebody waits for; the others are told so."""
+    now, gone = time.monotonic(), _hung_up(item.call.client for item in items)
+    wanted = []
+    for item in items:
+        if item.call.client in gone:
+            item.answer.set_exception(Gone("the client closed its connection before its turn came"))
+        elif now > item.call.deadline:
+            item.answer.set_exception(Late("the answer is not ready in the time that a caller waits for it"))
+        else:
+            wanted.append(item)
+    return wanted
+
+
+def _hung_up(clients: Iterable[socket.socket | None]) -> set[socket.socket | None]:
+    """Return which of the sockets were closed at their other end.
+
+    One system call asks for all of them: after each, this thread has to wait for its turn among the others.
+    """
+    by_number = {client.fileno(): client for client in clients if client is not None and client.fileno() >= 0}
+    poll = select.poll()
+    for number in by_number:
+        poll.register(number, select.POLLRDHUP)
+    return {by_number[number] for number, _ in poll.poll(0)} if by_number else set()

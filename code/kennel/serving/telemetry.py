@@ -28,6 +28,7 @@ class Trace:
 
     id: str
     format: str  # the Content-Type that it came with
+    deadline: float  # on the monotonic clock; later nobody waits for the answer
     started: float = field(default_factory=time.perf_counter)
     size: int = 0  # bytes of its body
     images: int = 0
@@ -79,11 +80,11 @@ class Telemetry:
         """Return all that was counted, as Prometheus reads it (contract C1.13)."""
         return self._metrics.page()
 
-    def begin(self, inference_id: str, content_type: str) -> Trace:
+    def begin(self, inference_id: str, content_type: str, patience: float) -> Trace:
         """Begin to watch a request: with the caller's Inference-Id, or with one made up."""
         self._metrics.requests_in_work.inc()
         kind = content_type.partition(";")[0].strip().lower()
-        return Trace(inference_id[:64] or uuid.uuid4().hex, kind[:_LONGEST])
+        return Trace(inference_id[:64] or uuid.uuid4().hex, kind[:_LONGEST], time.monotonic() + patience)
 
     def saw_batch(self, size: int, waiting: int) -> None:
         """Count a batch of `size` images that went through the model while `waiting` others were left in the queue."""
