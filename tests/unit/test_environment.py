@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kennel.container.environment import REQUEST_LOG, TrainingEnvironment, share_variable
+from kennel.container.environment import REQUEST_LOG, TrainingEnvironment, invocation_seconds, share_variable
 from kennel.errors import ContractError
 
 
@@ -57,3 +57,13 @@ def test_what_is_no_share_is_refused(monkeypatch, text):
     monkeypatch.setenv(REQUEST_LOG, text)
     with pytest.raises(ContractError, match=f"KENNEL_REQUEST_LOG is '{text}'; it should be a number from 0 to 1"):
         share_variable(REQUEST_LOG, 1)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "batch", "seconds"),
+    [("", "", 60), ("1", "", 60), ("900", "false", 900), ("", "true", 3600), ("60", "true", 3600)],
+)
+def test_a_caller_waits_a_minute_unless_the_owner_knows_better_c1_7_c4_5(monkeypatch, timeout, batch, seconds):
+    monkeypatch.setenv("SAGEMAKER_MODEL_SERVER_TIMEOUT", timeout)
+    monkeypatch.setenv("SAGEMAKER_BATCH", batch)
+    assert invocation_seconds() == seconds

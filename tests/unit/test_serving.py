@@ -138,6 +138,20 @@ def test_a_fault_of_the_server_is_500_without_its_traceback(client, caplog):
     assert "thirteen" in caplog.text
 
 
+def test_an_answer_that_nobody_waits_for_is_503_and_not_computed_c1_7():
+    engine, settings = Engine(), Settings(patience=-1)
+    service = Service(engine, Preprocessing.for_size(16), ("a",), settings, "echo")
+    service.start()
+    engine.batches.clear()
+    file = io.BytesIO()
+    np.save(file, np.zeros((3, 16, 16)))
+    data = {"data": file.getvalue(), "content_type": "application/x-npy"}
+    answer = create_app(service, settings).test_client().post("/invocations", **data)
+    assert answer.status_code == 503
+    assert "the time that a caller waits" in answer.json["error"]
+    assert engine.batches == []
+
+
 def test_a_service_that_was_not_started_is_not_healthy():
     settings = Settings()
     app = create_app(Service(Engine(), Preprocessing.for_size(16), ("a",), settings, "echo"), settings)
