@@ -4,13 +4,10 @@ import re
 
 from gunicorn.http.unreader import SocketUnreader
 
-LONGEST_HEAD = (
-    64 * 2**10
-)  # bytes of a request's first line and headers; the platform's are a few hundred (contract C1.9)
-_AHEAD = (
-    2**20
-)  # bytes that gunicorn's parser asks for at once; with fewer it does not come to see that there are too many
+LONGEST_HEAD = 2**16  # bytes of a first line and headers; the platform's are a few hundred (contract C1.9)
+_AHEAD = 2**20  # bytes that gunicorn's parser asks for at once: with fewer it does not see that there are too many
 _RECEIVE = 2**18  # bytes taken from a socket at once
+_CHUNK_SIZE = re.compile(rb"([0-9a-f]{1,15})[ \t]*(;|$)", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n")
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked")
 _CONTINUE = re.compile(rb"\r\nexpect:[ \t]*100-continue")
@@ -91,19 +88,19 @@ class Incoming(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
     def _walk_chunks(self) -> None:
         """Go from chunk to chunk as far as they have come; what is no chunk ends the request, for the parser to say."""
         while (line_end := self._received.find(b"\r\n", self._chunk, self._chunk + LONGEST_HEAD)) >= 0:
-            line = bytes(self._received[self._chunk : line_end])
-            try:
-                length = int(line.partition(b";")[0], 16)
-            except ValueError:
+            size = _CHUNK_SIZE.match(self._received[self._chunk : line_end])
+            if not size:
                 self._end = len(self._received)
                 return
-            if length == 0:  # trailers, most often none, and an empty line
-                end = self._received.find(b"\r\n\r\n", line_end)
-                self._end = None if end < 0 else end + 4
-                return
+            length = int(size[1], 16)
+            if length == 0:
+                break
             self._framing += line_end + 2 - self._chunk + 2
             self._chunk = line_end + 2 + length + 2
-        if len(self._received) > self._chunk + LONGEST_HEAD:  # a chunk's first line that does not end
+        if line_end >= 0:  # of the last chunk; there may be trailers, and there is an empty line
+            end = self._received.find(b"\r\n\r\n", line_end, line_end + LONGEST_HEAD)
+            self._end = None if end < 0 else end + 4
+        if self._end is None and len(self._received) > self._chunk + 2 * LONGEST_HEAD:  # one of the two does not end
             self._end = len(self._received)
 
     def chunk(self, size_hint: int | None = None) -> bytes:
@@ -111,4 +108,7 @@ class Incoming(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
         size = min(max(size_hint or 0, self.mxchunk), self.max_body_chunk)
         piece = bytes(self._received[self._read : self._read + size])
         self._read += len(piece)
+        if not self.size:  # a connection that is kept holds no body
+            self._received.clear()
+            self._read = 0
         return piece

@@ -76,12 +76,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def _refuse(self, conn: Any, status: HTTPStatus, sentence: str) -> None:
         self.log.warning("a request was given up before it was whole: %s", sentence)
         body = json.dumps({"error": sentence})
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\nRetry-After: 1\r\n\r\n"
-        )
+        head = [
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        ]
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            head.append("Retry-After: 1")
         try:
-            conn.sock.send((head + body).encode())
+            conn.sock.send("\r\n".join([*head, "", body]).encode())
         except OSError:
             self._close(conn)
         else:
@@ -160,19 +164,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Take new connections or not; a server that ends takes those that wait already, and then refuses others."""
-        if not enabled and not self.alive:
+        is_the_end = self._accepting and not enabled and not self.alive
+        if is_the_end:
             for listener in self.sockets:
                 before = -1
                 while before != self.nr_conns:
                     before = self.nr_conns
                     self.accept(listener)
         super().set_accept_enabled(enabled)
-        if not self.alive:
+        if is_the_end:
             for listener in self.sockets:
                 listener.close()
 
     def _cap_keepalive(self, deadline: float) -> None:
         super()._cap_keepalive(deadline)
-        for conn in self._watched:  # what has begun to come may still be answered before the server ends
-            if not conn.parser.unreader.size:
-                conn.timeout = min(conn.timeout, deadline)
+        last = time.monotonic() + self.cfg.graceful_timeout - 5  # for what has begun to come: then 5 s for its answer
+        for conn in self._watched:
+            conn.timeout = min(conn.timeout, last if conn.parser.unreader.size else deadline)
