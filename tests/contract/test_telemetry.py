@@ -42,13 +42,12 @@ def test_a_refusal_leaves_a_line_with_its_sentence_c1_11(server):
 
 
 def test_a_request_without_an_inference_id_gets_one_of_its_own(server):
-    before = len(request_lines(server))
-    server.post(picture(), "image/jpeg")
-    server.post(picture(), "image/jpeg")
-    server.post(picture(), "image/jpeg", X_Amzn_SageMaker_Inference_Id="third")
-    line_of(server, "third")
-    first, second, third = (line["id"] for line in request_lines(server)[before:])
-    assert len({first, second, third}) == 3
+    for name in ("before", "", "", "after"):
+        server.post(picture(), "image/jpeg", **({"X_Amzn_SageMaker_Inference_Id": name} if name else {}))
+    line_of(server, "after")
+    ids = [line["id"] for line in request_lines(server)]
+    first, second = ids[ids.index("before") + 1 : ids.index("after")]
+    assert first != second
     assert len(first) == len(second) == 32
 
 
