@@ -25,6 +25,7 @@ IMPORTED = (
     "optuna.storages",
     "pandas",
     "PIL.Image",
+    "prometheus_client",
     "psutil",
     "pydantic",
     "pynvml",

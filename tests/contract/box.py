@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import urllib3
+from prometheus_client.parser import text_string_to_metric_families
 
 from kennel_cli.platforms.runners import Program
 
@@ -137,6 +138,7 @@ class Server:
 
     def __init__(self, box: Box, port: int) -> None:
         self.box = box
+        self.port = port
         self.address = f"http://127.0.0.1:{port}"
         self._pool = urllib3.PoolManager(maxsize=200, retries=False, timeout=120)
 
@@ -150,6 +152,19 @@ class Server:
 
     def get(self, path: str, method: str = "GET") -> Any:
         return self._pool.request(method, self.address + path)
+
+    def send(self, *parts: bytes) -> socket.socket:
+        """Open a connection and send what may be a part of a request, or of several."""
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        for part in parts:
+            client.sendall(part)
+        return client
+
+    def metrics(self) -> dict[tuple[str, ...], float]:
+        """Return what was counted: the name of each sample with its labels' values, and its value."""
+        families = text_string_to_metric_families(self.get("/metrics").data.decode())
+        samples = [sample for family in families for sample in family.samples]
+        return {(sample.name, *sorted(sample.labels.values())): sample.value for sample in samples}
 
     def wait_until_ready(self, limit: float = 60) -> "Server":
         deadline = time.monotonic() + limit

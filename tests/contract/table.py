@@ -32,7 +32,6 @@ NOT_HERE = {
     "A7.2": "a matter of channel names in the SDK's own script",
     "A7.2b": "the SDK's driver script is not played here",
     "A7.3": "the SDK's own faults",
-    "C1.13": "there is no `/metrics` yet",
     "C1.14": "no container work",
     "C2.2": "TorchServe's variables mean nothing here",
     "C2.4": "user code in the model folder is not run yet",

@@ -1,12 +1,10 @@
 """Contract C1 and C2, for the real `serve` over HTTP; each test names its row."""
 
-import base64
 import io
 import json
 import os
 import pickle
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,29 +15,10 @@ import urllib3
 from PIL import Image
 
 from kennel.images.preprocess import Preprocessing
+from tests.contract.bodies import b64, instances, npy, picture
 from tests.samples import save_random_model
 
 CLASSES = ["blue", "green", "red"]
-
-
-def picture(kind="JPEG", size=(60, 40), colour=(200, 50, 40)):
-    file = io.BytesIO()
-    Image.new("RGB", size, colour).save(file, kind)
-    return file.getvalue()
-
-
-def npy(array):
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
-def b64(data):
-    return {"b64": base64.b64encode(data).decode()}
-
-
-def instances(*pictures):
-    return json.dumps({"instances": [b64(data) for data in pictures]})
 
 
 def error(answer):
@@ -83,17 +62,6 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_one_message_c1_5_e7(
     assert "Traceback" not in server.box.log
 
 
-def test_sigterm_lets_a_request_in_work_finish_c1_2(serve, slow_model):
-    server = serve(slow_model).wait_until_ready()
-    body = npy(np.zeros((48, 3, 224, 224), np.float32))
-    with ThreadPoolExecutor() as pool:
-        answer = pool.submit(server.post, body, "application/x-npy")
-        time.sleep(1)
-        assert not answer.done()
-        assert server.box.stop(limit=30) == 0
-        assert answer.result().status == 200
-
-
 @pytest.mark.process_only
 def test_the_port_is_sagemakers_to_choose_c1_3_c3_4(server):
     port = int(server.box.variables["SAGEMAKER_BIND_TO_PORT"])
@@ -123,18 +91,6 @@ def test_ping_answers_while_the_model_is_busy_and_clients_are_slow_c1_4(serve, s
         assert [answer.result().status for answer in answers] == [200] * 54  # with the dawdlers, all places
     for client in dawdlers:
         client.close()
-
-
-def test_more_requests_than_can_wait_are_refused_at_once_with_retry_after(serve, slow_model):
-    server = serve(slow_model).wait_until_ready()
-    body = npy(np.zeros((4, 3, 224, 224), np.float32))
-    with ThreadPoolExecutor(100) as pool:
-        answers = list(pool.map(lambda _: server.post(body, "application/x-npy"), range(100)))
-    refused = [answer for answer in answers if answer.status == 503]
-    assert {answer.status for answer in answers} == {200, 503}
-    assert all(answer.headers["Retry-After"] == "1" for answer in refused)
-    assert "requests are in work already" in error(refused[0])
-    assert server.ping().status == 200
 
 
 def test_nothing_is_written_beside_the_model_c1_6(serve, tmp_path):
@@ -414,39 +370,3 @@ def test_bad_requests_do_not_fail_good_ones_beside_them(server):
             assert answer.status == 422
         else:
             assert np.allclose(probabilities(answer), expected, atol=1e-5)
-
-
-def test_pings_and_good_requests_leave_no_line_in_the_log_e8(serve, random_model):
-    server = serve(random_model).wait_until_ready()
-    before = server.box.log
-    for _ in range(5):
-        server.ping()
-        server.post(picture(), "image/jpeg")
-    assert server.box.log == before
-
-
-@pytest.mark.process_only
-def test_a_worker_that_is_killed_is_replaced(serve, random_model):
-    server = serve(random_model).wait_until_ready()
-    [worker] = psutil.Process(server.box.program.pid).children()
-    worker.kill()
-    worker.wait()
-    server.wait_until_ready()
-    assert server.post(picture(), "image/jpeg").status == 200
-
-
-def test_clients_that_go_away_do_no_harm(server):
-    port = int(server.box.variables["SAGEMAKER_BIND_TO_PORT"])
-    data = picture()
-
-    def leave():
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n")
-            client.sendall(b"Content-Length: %d\r\n\r\n" % len(data) + data)
-
-    threads = [threading.Thread(target=leave) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert server.post(data, "image/jpeg").status == 200

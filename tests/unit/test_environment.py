@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from kennel.container.environment import TrainingEnvironment
+from kennel.container.environment import REQUEST_LOG, TrainingEnvironment, invocation_seconds, share_variable
+from kennel.errors import ContractError
 
 
 @pytest.fixture
@@ -42,3 +43,27 @@ def test_the_job_knows_its_name(tree, monkeypatch):
     assert TrainingEnvironment.read().job_name == ""
     monkeypatch.setenv("TRAINING_JOB_NAME", "dogs-17")
     assert TrainingEnvironment.read().job_name == "dogs-17"
+
+
+def test_a_share_is_a_number_from_0_to_1(monkeypatch):
+    monkeypatch.setenv(REQUEST_LOG, "0.25")
+    assert share_variable(REQUEST_LOG, 1) == 0.25
+    monkeypatch.setenv(REQUEST_LOG, "")
+    assert share_variable(REQUEST_LOG, 1) == 1
+
+
+@pytest.mark.parametrize("text", ["all", "1.5", "-1", "nan"])
+def test_what_is_no_share_is_refused(monkeypatch, text):
+    monkeypatch.setenv(REQUEST_LOG, text)
+    with pytest.raises(ContractError, match=f"KENNEL_REQUEST_LOG is '{text}'; it should be a number from 0 to 1"):
+        share_variable(REQUEST_LOG, 1)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "batch", "seconds"),
+    [("", "", 60), ("1", "", 60), ("900", "false", 900), ("", "true", 3600), ("60", "true", 3600)],
+)
+def test_a_caller_waits_a_minute_unless_the_owner_knows_better_c1_7_c4_5(monkeypatch, timeout, batch, seconds):
+    monkeypatch.setenv("SAGEMAKER_MODEL_SERVER_TIMEOUT", timeout)
+    monkeypatch.setenv("SAGEMAKER_BATCH", batch)
+    assert invocation_seconds() == seconds

@@ -2,8 +2,10 @@
 
 import gc
 import io
+import socket
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,8 +14,9 @@ from PIL import Image
 
 from kennel.images.preprocess import Preprocessing
 from kennel.serving.app import Service, Settings, create_app
-from kennel.serving.batcher import Batcher
+from kennel.serving.batcher import Batcher, Call
 from kennel.serving.codecs import decode_request
+from kennel.serving.errors import Gone, Late
 
 
 class Engine:
@@ -45,13 +48,14 @@ def image(value):
 
 def test_images_that_wait_together_go_through_the_model_together():
     engine = Engine()
-    batcher = Batcher(engine, batch_size=4)
+    batches = []
+    batcher = Batcher(engine, 4, lambda size, waiting: batches.append((size, waiting)))
     batcher.start()
     engine.gate.clear()
-    first = threading.Thread(target=batcher.predict, args=([image(0)],))
+    first = threading.Thread(target=batcher.predict, args=([image(0)], Call()))
     first.start()
-    rows = []
-    second = threading.Thread(target=lambda: rows.extend(batcher.predict([image(n) for n in range(1, 7)])))
+    rows, call = [], Call()
+    second = threading.Thread(target=lambda: rows.extend(batcher.predict([image(n) for n in range(1, 7)], call)))
     second.start()
     while batcher._queue.qsize() < 6:  # until the second request waits behind the first
         pass
@@ -59,19 +63,22 @@ def test_images_that_wait_together_go_through_the_model_together():
     first.join()
     second.join()
     assert engine.batches == [[0], [1, 2, 3, 4], [5, 6]]
+    assert batches == [(1, 0), (4, 2), (2, 0)]
     assert [row.item() for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert call.batch_size == 4
+    assert call.forward > 0
 
 
 def test_an_image_that_breaks_its_batch_fails_alone():
     engine = Engine()
-    batcher = Batcher(engine, batch_size=4)
+    batcher = Batcher(engine, 4, lambda size, waiting: None)
     batcher.start()
     engine.gate.clear()
     results = {}
 
     def ask(value):
         try:
-            results[value] = batcher.predict([image(value)])[0].item()
+            results[value] = batcher.predict([image(value)], Call())[0].item()
         except RuntimeError as error:
             results[value] = str(error)
 
@@ -85,10 +92,39 @@ def test_an_image_that_breaks_its_batch_fails_alone():
     assert batcher.is_alive()
 
 
+def test_images_that_nobody_waits_for_any_more_cost_no_forward():
+    engine = Engine()
+    batcher = Batcher(engine, 8, lambda size, waiting: None)
+    engine.gate.clear()
+    here, (gone, other_end) = socket.socketpair(), socket.socketpair()
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(batcher.predict, [image(0)], Call())
+        while batcher._queue.qsize() < 1:
+            pass
+        batcher.start()
+        while batcher._queue.qsize():  # until the first image is in work
+            pass
+        late = pool.submit(batcher.predict, [image(1)], Call(deadline=time.monotonic()))
+        left = pool.submit(batcher.predict, [image(2), image(3)], Call(client=gone))
+        waits = pool.submit(batcher.predict, [image(4)], Call(time.monotonic() + 60, here[0]))
+        while batcher._queue.qsize() < 4:
+            pass
+        other_end.close()
+        engine.gate.set()
+        assert [row.item() for row in (*first.result(), *waits.result())] == [0, 4]
+        with pytest.raises(Late):
+            late.result()
+        with pytest.raises(Gone):
+            left.result()
+    assert engine.batches == [[0], [4]]
+    for end in (*here, gone):
+        end.close()
+
+
 @pytest.fixture
 def client():
     settings = Settings()
-    service = Service(Engine(), Preprocessing.for_size(16), ("a",), settings)
+    service = Service(Engine(), Preprocessing.for_size(16), ("a",), settings, "echo")
     service.start()
     return create_app(service, settings).test_client()
 
@@ -102,9 +138,23 @@ def test_a_fault_of_the_server_is_500_without_its_traceback(client, caplog):
     assert "thirteen" in caplog.text
 
 
+def test_an_answer_that_nobody_waits_for_is_503_and_not_computed_c1_7():
+    engine, settings = Engine(), Settings(patience=-1)
+    service = Service(engine, Preprocessing.for_size(16), ("a",), settings, "echo")
+    service.start()
+    engine.batches.clear()
+    file = io.BytesIO()
+    np.save(file, np.zeros((3, 16, 16)))
+    data = {"data": file.getvalue(), "content_type": "application/x-npy"}
+    answer = create_app(service, settings).test_client().post("/invocations", **data)
+    assert answer.status_code == 503
+    assert "the time that a caller waits" in answer.json["error"]
+    assert engine.batches == []
+
+
 def test_a_service_that_was_not_started_is_not_healthy():
     settings = Settings()
-    app = create_app(Service(Engine(), Preprocessing.for_size(16), ("a",), settings), settings)
+    app = create_app(Service(Engine(), Preprocessing.for_size(16), ("a",), settings, "echo"), settings)
     assert app.test_client().get("/ping").status_code == 503
 
 

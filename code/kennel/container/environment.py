@@ -18,8 +18,11 @@ LOG_LEVEL = parameters.LOG_LEVEL_ENV  # a number; the training toolkit fails on 
 BIND_TO_PORT = parameters.BIND_TO_PORT_ENV  # contract C1.3, C3.4
 DEFAULT_ACCEPT = parameters.DEFAULT_INVOCATIONS_ACCEPT_ENV  # contract C2.1
 MAX_PAYLOAD = parameters.MAX_REQUEST_SIZE  # megabytes (contract C2.1)
+BATCH = "SAGEMAKER_BATCH"  # "true" in batch transform (contract C4.1)
 SERVER_TIMEOUT = parameters.MODEL_SERVER_TIMEOUT_ENV  # seconds (contract C2.1)
 BIND_HOST = "KENNEL_BIND_HOST"  # the address that a server listens on; all of them unless set, as a container must
+REQUEST_LOG = "KENNEL_REQUEST_LOG"  # the share of good requests that a server logs, from 0 to 1; all unless set
+METRICS_NAMESPACE = "KENNEL_METRICS_NAMESPACE"  # of CloudWatch, for a server's figures every minute; none unless set
 WEIGHTS_DIR = "KENNEL_WEIGHTS"  # pretrained weights that the image brings, one file a backbone
 INSTANCE_PRICE = "KENNEL_INSTANCE_PRICE"  # dollars an hour, for the report's estimate of what the job has cost
 DEBUG_CONFIG = "SMDEBUG_CONFIG_FILE_PATH"  # smdebug's own variable (contract D2.1)
@@ -96,6 +99,33 @@ def number_variable(name: str, default: int) -> int:
         return int(text)
     except ValueError:
         raise ContractError(f"the variable {name} is {text!r}; it should be a whole number") from None
+
+
+def payload_limit() -> int:
+    """Return how many bytes the largest body may have (contract C1.8)."""
+    return number_variable(MAX_PAYLOAD, 100) * 2**20
+
+
+def invocation_seconds() -> int:
+    """Return how long a caller waits for an answer at most: nobody is there for a later one.
+
+    A minute (contract C1.7), an hour in batch transform (C4.5); asynchronous endpoints wait as long as their owner says
+    (C5.1), who then sets the server's timeout too.
+    """
+    limit = 3600 if variable(BATCH, "false").lower() == "true" else 60
+    return max(limit, number_variable(SERVER_TIMEOUT, limit))
+
+
+def share_variable(name: str, default: float) -> float:
+    """Return an environment variable that should hold a share. Raises ContractError when it does not."""
+    text = variable(name, str(default))
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ContractError(f"the variable {name} is {text!r}; it should be a number from 0 to 1")
+    return share
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,14 @@ from kennel.container.environment import (
     BIND_TO_PORT,
     DEFAULT_ACCEPT,
     MAX_PAYLOAD,
+    METRICS_NAMESPACE,
+    REQUEST_LOG,
     SERVER_TIMEOUT,
     folders,
+    invocation_seconds,
     number_variable,
+    payload_limit,
+    share_variable,
     variable,
 )
 from kennel.errors import KennelError
@@ -30,6 +35,7 @@ def main() -> None:
     try:
         for name in (BIND_TO_PORT, MAX_PAYLOAD, SERVER_TIMEOUT):
             number_variable(name, 0)
+        share_variable(REQUEST_LOG, 1)
     except KennelError as error:
         sys.exit(f"serve: {error}")
     from gunicorn.app.wsgiapp import WSGIApplication  # noqa: PLC0415 - bad variables are refused before it
@@ -55,8 +61,11 @@ def create_app() -> "Flask":
     torch.set_num_threads(1)  # a thread pool begun before the fork would hang the worker
     try:
         settings = Settings(
-            max_payload=number_variable(MAX_PAYLOAD, 100) * 2**20,
+            max_payload=payload_limit(),
+            patience=invocation_seconds(),
             default_accept=variable(DEFAULT_ACCEPT, "application/json"),
+            log_share=share_variable(REQUEST_LOG, 1),
+            metrics_namespace=variable(METRICS_NAMESPACE, ""),
         )
         return create(load_service(folders().model, settings), settings)
     except KennelError as error:

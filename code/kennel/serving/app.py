@@ -1,93 +1,140 @@
-"""The Flask application: `/ping` and `/invocations` (contract C1)."""
+"""The Flask application: `/ping`, `/invocations` and `/metrics` (contract C1)."""
 
 import json
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
+from numpy.typing import NDArray
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from kennel.engines import Engine, TorchEngine
 from kennel.engines.torch_engine import BATCH
 from kennel.images.preprocess import Preprocessing
 from kennel.model.artifact import load_artifact
-from kennel.serving.batcher import Batcher
+from kennel.serving.batcher import Batcher, Call
 from kennel.serving.codecs import JSON, Answer, Row, decode_request, encode_answer, parse_accept
 from kennel.serving.errors import Overloaded, RequestError, TooLarge
+from kennel.serving.metrics import CONTENT_TYPE
+from kennel.serving.telemetry import INFERENCE_ID, Telemetry, Trace
 
 log = logging.getLogger(__name__)
 
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"  # comes back to the caller only if we echo it (contract C1.10)
 EXTENSION = "kennel"  # under which the application keeps its Service
+_PATHS = "GET /ping, POST /invocations and GET /metrics"
+_UNWATCHED = ("/ping", "/metrics")  # asked every few seconds by the platform; they would drown the rest (contract E8)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How much a server takes on."""
+    """How much a server takes on, and how much it tells."""
 
     max_payload: int = 100 * 2**20  # bytes of a request's body (contract C1.8)
+    patience: float = 60  # seconds that a caller waits for an answer (contract C1.7)
     max_requests: int = 64  # requests in work or waiting; one more is answered 503 at once
     default_accept: str = JSON
+    log_share: float = 1.0  # of the requests that are answered well; the others are always logged
+    metrics_namespace: str = ""  # of CloudWatch, for figures every minute; "" wants none
 
 
 class Service:
     """A loaded model, ready to answer."""
 
     def __init__(
-        self, engine: Engine, preprocessing: Preprocessing, classes: tuple[str, ...], settings: Settings
+        self, engine: Engine, preprocessing: Preprocessing, classes: tuple[str, ...], settings: Settings, model: str
     ) -> None:
+        """`model` is what logs and metrics call it."""
         self._engine = engine
         self._preprocessing = preprocessing
         self._classes = classes
         self._settings = settings
-        self._batcher = Batcher(engine, batch_size=BATCH)
+        self.telemetry = Telemetry(model, engine.name, settings.log_share, settings.metrics_namespace)
+        self._batcher = Batcher(engine, BATCH, self.telemetry.saw_batch)
         self._places = threading.BoundedSemaphore(settings.max_requests)
 
     def start(self) -> None:
         """Warm the engine up and begin to answer; to be called in the process that serves, after the fork."""
         self._engine.warm_up()
         self._batcher.start()
+        self.telemetry.start()
         log.info("ready engine=%s; device=%s; classes=%d;", self._engine.name, self._engine.device, len(self._classes))
+
+    def stop(self) -> None:
+        """Say what is not said yet; to be called in the process that serves, when all requests are answered."""
+        self.telemetry.stop()
 
     def is_ready(self) -> bool:
         """Return whether requests will be answered."""
         return self._batcher.is_alive()
 
-    def invoke(self) -> ResponseReturnValue:
-        """Answer the current request. Raises RequestError with the status that it deserves."""
+    def invoke(self, trace: Trace) -> ResponseReturnValue:
+        """Answer the current request, and note in `trace` how it went.
+
+        Raises RequestError with the status that it deserves.
+        """
         if not self._places.acquire(blocking=False):
             raise Overloaded(f"{self._settings.max_requests} requests are in work already; try again in a moment")
         try:
             answer = parse_accept(request.headers.get("Accept", ""), self._settings.default_accept)
-            try:
-                body = request.get_data(cache=False)
-            except RequestEntityTooLarge:
-                limit = self._settings.max_payload / 2**20
-                raise TooLarge(f"the body is larger than {limit:g} MB, the limit of this server") from None
-            return self._answer(body, request.headers.get("Content-Type", ""), answer)
+            body = self._read_body()
+            trace.size = len(body)
+            return self._answer(body, request.headers.get("Content-Type", ""), answer, trace)
         finally:
             self._places.release()
 
-    def _answer(self, body: bytes, content_type: str, answer: Answer) -> ResponseReturnValue:
+    def _read_body(self) -> bytes:
+        limit = self._settings.max_payload
+        try:
+            body = request.get_data(cache=False)
+        except RequestEntityTooLarge:
+            is_more = True
+        else:  # werkzeug cuts a chunked body off at its limit, and does not say so
+            is_more = len(body) == limit and bool(request.environ["wsgi.input"].read(1))
+        if is_more:
+            raise TooLarge(f"the body is larger than {limit / 2**20:g} MB, the limit of this server")
+        return body
+
+    def _answer(self, body: bytes, content_type: str, answer: Answer, trace: Trace) -> ResponseReturnValue:
         rows: list[Row] = []
-        images = decode_request(body, content_type, self._preprocessing)
-        while part := list(islice(images, BATCH)):  # a request's images are in memory a batch at a time
-            predicted = iter(self._batcher.predict([image for image in part if isinstance(image, np.ndarray)]))
+        with trace.phase("decode"):
+            images = decode_request(body, content_type, self._preprocessing)
+        while True:
+            with trace.phase("decode"):
+                part = list(islice(images, BATCH))  # a request's images are in memory a batch at a time
+            if not part:
+                break
+            trace.images += len(part)
+            predicted = iter(self._predict([image for image in part if isinstance(image, np.ndarray)], trace))
             rows += [image if isinstance(image, RequestError) else next(predicted) for image in part]
-        data, mimetype = encode_answer(rows, self._classes, answer)
+        with trace.phase("encode"):
+            data, mimetype = encode_answer(rows, self._classes, answer)
+        if rows and isinstance(rows[0], np.ndarray):
+            trace.label = self._classes[int(rows[0].argmax())]
         return Response(data, mimetype=mimetype)
+
+    def _predict(self, images: list[NDArray[np.float32]], trace: Trace) -> list[NDArray[np.float32]]:
+        call = Call(trace.deadline, request.environ.get("gunicorn.socket"))
+        began = time.perf_counter()
+        try:
+            return self._batcher.predict(images, call)
+        finally:
+            trace.seconds["forward"] += call.forward
+            trace.seconds["queue"] += time.perf_counter() - began - call.forward
+            trace.batch_size = max(trace.batch_size, call.batch_size)
 
 
 def load_service(model_dir: Path, settings: Settings) -> Service:
     """Load a model folder. Raises ArtifactError when there is no model in it."""
     classifier, manifest = load_artifact(model_dir)
     engine = TorchEngine(classifier, manifest.preprocessing, manifest.views)
-    return Service(engine, manifest.preprocessing, manifest.classes, settings)
+    return Service(engine, manifest.preprocessing, manifest.classes, settings, model=manifest.backbone)
 
 
 def create_app(service: Service, settings: Settings) -> Flask:
@@ -102,7 +149,25 @@ def create_app(service: Service, settings: Settings) -> Flask:
 
     @app.post("/invocations")
     def invocations() -> ResponseReturnValue:
-        return service.invoke()
+        return service.invoke(g.trace)
+
+    @app.get("/metrics")
+    def metrics() -> ResponseReturnValue:
+        return Response(service.telemetry.page(), content_type=CONTENT_TYPE)
+
+    @app.before_request
+    def begin() -> None:
+        if request.path not in _UNWATCHED:
+            g.trace = service.telemetry.begin(
+                request.headers.get(INFERENCE_ID, ""), request.headers.get("Content-Type", ""), settings.patience
+            )
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        if trace := g.get("trace"):
+            response.headers["Server-Timing"] = trace.server_timing()
+            service.telemetry.finish(trace, response.status_code)
+        return response
 
     @app.after_request
     def echo_custom_attributes(response: Response) -> Response:
@@ -112,7 +177,7 @@ def create_app(service: Service, settings: Settings) -> Flask:
 
     @app.errorhandler(RequestError)
     def refuse(error: RequestError) -> ResponseReturnValue:
-        response = _error(error.status, str(error))
+        response = _refusal(error.status, str(error))
         if isinstance(error, Overloaded):
             response.headers["Retry-After"] = "1"  # seconds
         return response
@@ -120,15 +185,17 @@ def create_app(service: Service, settings: Settings) -> Flask:
     @app.errorhandler(HTTPException)
     def refuse_http(error: HTTPException) -> ResponseReturnValue:
         what = f"{request.method} {request.path}"
-        return _error(error.code or 500, f"{what}: {error.name.lower()}; there are GET /ping and POST /invocations")
+        return _refusal(error.code or 500, f"{what}: {error.name.lower()}; there are {_PATHS}")
 
     @app.errorhandler(Exception)
     def fail(error: Exception) -> ResponseReturnValue:
         log.error("a request failed by a fault of the server", exc_info=error)
-        return _error(500, "the server failed at this request; its log says why")
+        return _refusal(500, "the server failed at this request; its log says why")
 
     return app
 
 
-def _error(status: int, message: str) -> Response:
+def _refusal(status: int, message: str) -> Response:
+    if trace := g.get("trace"):
+        trace.error = message
     return Response(json.dumps({"error": message}, ensure_ascii=False), status=status, mimetype=JSON)

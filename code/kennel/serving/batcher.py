@@ -1,31 +1,55 @@
 """One thread runs the model; requests that wait together go through it together."""
 
 import logging
+import math
 import queue
+import select
+import socket
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kennel.engines.engine import Engine
+from kennel.serving.errors import Gone, Late
 
 log = logging.getLogger(__name__)
 
-_Item = tuple[NDArray[np.float32], "Future[NDArray[np.float32]]"]
+
+@dataclass
+class Call:
+    """Who waits for some images, and what these have met; the latter is to be read when they are answered."""
+
+    deadline: float = math.inf  # on the monotonic clock; later nobody waits
+    client: socket.socket | None = None  # where the answer goes, if it is known
+    forward: float = 0.0  # seconds that the model worked on batches with these images
+    batch_size: int = 0  # images in the largest of these batches
+
+
+@dataclass(frozen=True)
+class _Item:
+    image: NDArray[np.float32]
+    call: Call
+    answer: "Future[NDArray[np.float32]]" = field(default_factory=Future)
 
 
 class Batcher:
     """A queue of images in front of an engine.
 
-    It takes what waits, up to `batch_size` images, and never waits for more. A batch that fails is run again image by
-    image, so that only the culprit fails. The queue is bounded by whoever admits requests: each waits for its images.
+    It takes what waits, up to `batch_size` images, and never waits for more. Images whose caller no longer waits are
+    dropped before they cost anything. A batch that fails is run again image by image, so that only the culprit fails.
+    The queue is bounded by whoever admits requests: each waits for its images.
     """
 
-    def __init__(self, engine: Engine, batch_size: int) -> None:
+    def __init__(self, engine: Engine, batch_size: int, saw_batch: Callable[[int, int], None]) -> None:
+        """`saw_batch` hears how many images each batch has, and how many are left in the queue."""
         self._engine = engine
         self._batch_size = batch_size
+        self._saw_batch = saw_batch
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -38,14 +62,15 @@ class Batcher:
         """Return whether the thread runs: without it no request is ever answered."""
         return self._thread is not None and self._thread.is_alive()
 
-    def predict(self, images: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Return the probabilities (classes,) of each normalized image (3, S, S), when the model has seen it."""
-        futures = []
-        for image in images:
-            future: Future[NDArray[np.float32]] = Future()
-            self._queue.put((image, future))
-            futures.append(future)
-        return [future.result() for future in futures]
+    def predict(self, images: Sequence[NDArray[np.float32]], call: Call) -> list[NDArray[np.float32]]:
+        """Return the probabilities (classes,) of each normalized image (3, S, S), when the model has seen it.
+
+        Raises Late or Gone when the model has not, because nobody waits for it.
+        """
+        items = [_Item(image, call) for image in images]
+        for item in items:
+            self._queue.put(item)
+        return [item.answer.result() for item in items]
 
     def _run(self) -> None:
         while True:
@@ -55,18 +80,51 @@ class Batcher:
                     items.append(self._queue.get_nowait())
                 except queue.Empty:
                     break
-            self._answer(items)
+            if items := _drop_unwanted(items):
+                self._saw_batch(len(items), self._queue.qsize())
+                self._answer(items)
 
     def _answer(self, items: list[_Item]) -> None:
+        began = time.perf_counter()
         try:
-            rows = self._engine.probabilities(np.stack([image for image, _ in items]))
+            rows = self._engine.probabilities(np.stack([item.image for item in items]))
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the requests that caused it
             if len(items) == 1:
-                items[0][1].set_exception(error)
+                items[0].answer.set_exception(error)
                 return
             log.warning("a batch of %d failed (%s); running it again image by image", len(items), error)
             for item in items:
                 self._answer([item])
             return
-        for (_, future), row in zip(items, rows, strict=True):
-            future.set_result(row)
+        seconds = time.perf_counter() - began
+        for call in {id(item.call): item.call for item in items}.values():
+            call.forward += seconds
+            call.batch_size = max(call.batch_size, len(items))
+        for item, row in zip(items, rows, strict=True):
+            item.answer.set_result(row)
+
+
+def _drop_unwanted(items: list[_Item]) -> list[_Item]:
+    """Return the items that somebody waits for; the others are told so."""
+    now, gone = time.monotonic(), _hung_up(item.call.client for item in items)
+    wanted = []
+    for item in items:
+        if item.call.client in gone:
+            item.answer.set_exception(Gone("the client closed its connection before its turn came"))
+        elif now > item.call.deadline:
+            item.answer.set_exception(Late("the answer is not ready in the time that a caller waits for it"))
+        else:
+            wanted.append(item)
+    return wanted
+
+
+def _hung_up(clients: Iterable[socket.socket | None]) -> set[socket.socket | None]:
+    """Return which of the sockets were closed at their other end.
+
+    One system call asks for all of them: after each, this thread has to wait for its turn among the others.
+    """
+    by_number = {client.fileno(): client for client in clients if client is not None and client.fileno() >= 0}
+    poll = select.poll()
+    for number in by_number:
+        poll.register(number, select.POLLRDHUP)
+    return {by_number[number] for number, _ in poll.poll(0)} if by_number else set()

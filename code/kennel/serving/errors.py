@@ -37,6 +37,18 @@ class Unprocessable(RequestError):
     status = 422
 
 
+class Late(RequestError):
+    """The time is over in which the caller waits for an answer."""
+
+    status = 503
+
+
+class Gone(RequestError):
+    """The client has closed its connection; the answer is for the log alone."""
+
+    status = 499  # as nginx calls it
+
+
 class Overloaded(RequestError):
     """More requests are waiting than the server wants to promise an answer to."""
 
