@@ -22,5 +22,6 @@ class Moments:
         kept = self.kept
         spans = [after[1] - before[1] for before, after in zip(kept, kept[2:], strict=False)]
         usual = 2 * median(spans)
-        forgotten = {index for index in range(1, len(kept) - 1, 2) if spans[index - 1] <= usual}
+        every_second = range(1, len(kept) - 1, 2)
+        forgotten = {index for index in every_second if spans[index - 1] <= usual} or {*every_second}
         self.kept = [moment for index, moment in enumerate(kept) if index not in forgotten]

@@ -26,15 +26,16 @@ class RecordedLosses:
     def __init__(self) -> None:
         self._known: dict[Mode, list[_Loss]] = {Mode.TRAIN: [], Mode.EVAL: []}
         self._waiting: list[tuple[Mode, _Loss, Tensor]] = []
-        self._open = 0  # evaluations that are complete are one loss each; those of the last one begin here
-        self.evaluation_began = 0  # step of its mode
+        self._complete = 0  # evaluations, of which one loss each is known
+        self._evaluating = False
+        self.evaluation_began = 0  # at this step of its mode
 
     def add(self, mode: Mode, step: int, at: int, loss: Tensor, images: int) -> None:
         """Take the mean loss of a batch, a scalar on the device."""
-        waiting = sum(known is Mode.EVAL for known, *_ in self._waiting)
-        if mode is Mode.EVAL and waiting + len(self._known[mode]) == self._open:
-            self.evaluation_began = step
-        self._waiting.append((mode, _Loss(step, at, math.nan, images), loss.detach()))
+        if mode is Mode.EVAL and not self._evaluating:
+            self._evaluating, self.evaluation_began = True, step
+        if images:  # else it is the mean of nothing: this process had no share of the batch
+            self._waiting.append((mode, _Loss(step, at, math.nan, images), loss.detach()))
 
     def waiting(self) -> list[Tensor]:
         """Return the losses on the device."""
@@ -53,10 +54,10 @@ class RecordedLosses:
     def end_evaluation(self) -> None:
         """Make one loss of those of an evaluation: nothing is learned within one."""
         known = self._known[Mode.EVAL]
-        batches = known[self._open :]
+        batches = known[self._complete :]
         if batches:
-            known[self._open :] = [_mean(batches)]
-        self._open = len(known)
+            known[self._complete :] = [_mean(batches)]
+        self._complete, self._evaluating = len(known), False
 
     def series(self) -> list[RecordedSeries]:
         """Return the losses of each mode as rules look at them."""
@@ -79,7 +80,7 @@ def _averaged(losses: list[_Loss]) -> list[_Loss]:
 
 def _mean(losses: list[_Loss]) -> _Loss:
     images = sum(loss.images for loss in losses)
-    value = sum(loss.value * loss.images for loss in losses) / images if images else math.nan
+    value = sum(loss.value * loss.images for loss in losses) / images
     return _Loss(losses[-1].step, losses[-1].at, value, images)
 
 

@@ -69,7 +69,7 @@ class Verdicts:
             )
             self._on_issue(result.rule)
         elif result.status is not Status.NO_ISSUES:  # those are told together
-            log.info("rule=%s; status=%s; %s", result.rule, result.status, result.reason and f"{result.reason};")
+            log.info("rule=%s; status=%s;%s", result.rule, result.status, result.reason and f" {result.reason};")
 
 
 def _as_json(judgement: Judgement, problem: str) -> dict[str, Any]:
