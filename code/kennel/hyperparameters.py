@@ -254,7 +254,9 @@ class Hyperparameters:
     profile_steps: int = _declare(
         10, "training steps whose operators the profiler looks at, of the head and of the network each", low=0, high=100
     )
-    profile_start_step: int = _declare(3, "the first of those steps", low=2, high=2**31 - 1)
+    profile_start_step: int = _declare(
+        11, "the first of those steps; in the ten before it the debugger measures much", low=2, high=2**31 - 1
+    )
     profiler_preset: str = _declare(
         "sdk",
         "defaults of the profiler's rules: those that AWS's SDK sends, or those of AWS's documentation",

@@ -15,7 +15,7 @@ from kennel.training.run import run
 from tests.samples import write_colour_images
 
 SMALL = {"backbone": "resnet18", "image_size": "32", "epochs": "10", "batch_size": "8", "debugger": "off"}
-NETWORK = {"unfreeze": "1", "epochs": "2", "fine_tune_epochs": "4"}
+NETWORK = {"unfreeze": "1", "epochs": "2", "fine_tune_epochs": "4", "profile_start_step": "3"}
 
 
 @pytest.fixture(scope="session")
