@@ -139,6 +139,17 @@ def test_a_job_saves_tensors_that_the_command_can_judge_d2_1_d2_3(train, colour_
     )
 
 
+def test_the_configuration_may_lie_elsewhere_d2_1(train, colour_images, tmp_path, monkeypatch):
+    config = {"LocalPath": str(tmp_path / "here"), "CollectionConfigurations": [{"CollectionName": "losses"}]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setenv("SMDEBUG_CONFIG_FILE_PATH", str(tmp_path / "config.json"))
+    train(colour_images)
+    names = {series.name for series in read_trial(tmp_path / "here").series}
+    assert names == {"CrossEntropyLoss_output_0", "labels", "predictions"}
+    train(colour_images, debugger="off")
+    assert not (tmp_path / "job" / "ml").exists()
+
+
 def fail_at_import(monkeypatch, folder):
     for name in [name for name in sys.modules if name.split(".")[0] == "smdebug"]:
         monkeypatch.delitem(sys.modules, name)

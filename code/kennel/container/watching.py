@@ -27,4 +27,4 @@ def _inspected(job: Job, given: TrainingEnvironment, stop: StopSignal) -> Iterat
     try:
         yield inspector
     finally:
-        inspector.finish()
+        inspector.end_training()  # if it has failed, nobody else says so

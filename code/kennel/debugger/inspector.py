@@ -82,6 +82,7 @@ class Inspector:
         self._recorder, self._verdicts = Recorder(needs_of(rules)), verdicts
         self._measuring = _Harmless(self._recorder, "measuring for the rules")
         self._watchers = [self._measuring]
+        self._ended = False
         if saver:
             self._watchers.append(_Harmless(saver, "saving tensors"))
 
@@ -111,8 +112,11 @@ class Inspector:
         if self._verdicts.due and not self._measuring.problem:
             self._judge(ended=False)
 
-    def finish(self) -> None:
-        """Judge for the last time: the training has ended."""
+    def end_training(self) -> None:
+        """Judge for the last time; to be told once more is no harm."""
+        if self._ended:
+            return
+        self._ended = True
         self._measuring.tell(lambda _: self._recorder.settle())
         self._tell(lambda watcher: watcher.close())
         self._judge(ended=True)

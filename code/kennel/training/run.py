@@ -67,6 +67,7 @@ def run(job: Job, stop: StopSignal, processes: Processes = ALONE, watching: Watc
         fitted = trainer.fit(job.hyperparameters, epoch_recorder(job.output_dir, processes))
     except Stopped as stopped:
         raise Stopped(str(stopped), stop.by) from stopped
+    watching.inspector.end_training()
     if processes.is_main:
         trainer.save(fitted)
 
