@@ -31,7 +31,9 @@ PARTS = {  # what a page calls them, in the order of a job
 }
 
 _SERIES = {"cpu": "cores", "memory": "memory", "io_wait": "waiting for a disk"}
-_MOST_STRETCHES = 50  # that are drawn: in shorter ones, a step more or less looks like a change
+_MOST_STRETCHES, _FEWEST_STRETCHES = 50, 12  # that are drawn
+_STEPS = 5  # of a stretch, at least: with fewer, a step more or less looks like a change
+_FEWEST_STEPS = 10  # of a histogram
 _MARKED = 0.001  # share of a job below which a part is not drawn
 
 
@@ -99,7 +101,8 @@ def _phases(profile: Profile, rows: Sequence[PartRow], unit: _Unit) -> Markup | 
     """Return what each stretch of time went to, as shares of it."""
     if not profile.timeline:
         return None
-    timeline = {part: _merged(row) for part, row in profile.timeline.items()}
+    each = _merge(profile)
+    timeline = {part: _merged(row, each) for part, row in profile.timeline.items()}
     totals = [sum(stretch) for stretch in zip(*timeline.values(), strict=True)]
     seconds = {PARTS.get(part, part): row for part, row in timeline.items()}
     layers = [
@@ -111,20 +114,21 @@ def _phases(profile: Profile, rows: Sequence[PartRow], unit: _Unit) -> Markup | 
         for row in rows
         if row.name in seconds
     ]
-    width = profile.width * _merge(len(next(iter(profile.timeline.values()))))
-    edges = [min(number * width, profile.seconds) / unit.seconds for number in range(len(totals) + 1)]
+    edges = [min(number * each * profile.width, profile.seconds) / unit.seconds for number in range(len(totals) + 1)]
     return charts.stacked_chart(
         edges, layers, label="what the time went to, over the job", x_name=unit.name, y_name="% of the time"
     )
 
 
-def _merge(stretches: int) -> int:
-    """Return how many stretches of the timeline are drawn as one."""
-    return -(-stretches // _MOST_STRETCHES) or 1
+def _merge(profile: Profile) -> int:
+    """Return how many stretches of the timeline are drawn as one: some steps' worth, where the job is not too short."""
+    stretches = len(next(iter(profile.timeline.values())))
+    longest = max((stage.median for stage in profile.stages), default=0.0)
+    wanted = math.ceil(_STEPS * longest / profile.width) if profile.width else 1
+    return max(math.ceil(stretches / _MOST_STRETCHES), min(wanted, stretches // _FEWEST_STRETCHES), 1)
 
 
-def _merged(row: Sequence[float]) -> list[float]:
-    each = _merge(len(row))
+def _merged(row: Sequence[float], each: int) -> list[float]:
     return [sum(row[start : start + each]) for start in range(0, len(row), each)]
 
 
@@ -179,7 +183,7 @@ def _stage_view(stage: Stage) -> StageView:
 
 def _histogram(stage: Stage, limit: float) -> Markup | None:
     """Return how many steps took how long, on a logarithmic scale where they are far apart."""
-    if not stage.bins:
+    if sum(each.steps for each in stage.bins) < _FEWEST_STEPS:
         return None
     low, high = stage.bins[0].low * 1000, stage.bins[-1].high * 1000
     scale = scale_of((low, high), logarithmic=high > 4 * low)
