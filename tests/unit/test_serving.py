@@ -29,11 +29,13 @@ class Engine:
         self.batches = []
         self.gate = threading.Event()
         self.gate.set()
+        self.is_at_work = threading.Event()
 
     def warm_up(self):
         pass
 
     def probabilities(self, images):
+        self.is_at_work.set()
         self.gate.wait()
         values = images.reshape(len(images), -1)[:, :1]
         self.batches.append(values[:, 0].tolist())
@@ -54,6 +56,7 @@ def test_images_that_wait_together_go_through_the_model_together():
     engine.gate.clear()
     first = threading.Thread(target=batcher.predict, args=([image(0)], Call()))
     first.start()
+    assert engine.is_at_work.wait(60)  # else the first image might not be alone in its batch
     rows, call = [], Call()
     second = threading.Thread(target=lambda: rows.extend(batcher.predict([image(n) for n in range(1, 7)], call)))
     second.start()
@@ -99,11 +102,8 @@ def test_images_that_nobody_waits_for_any_more_cost_no_forward():
     here, (gone, other_end) = socket.socketpair(), socket.socketpair()
     with ThreadPoolExecutor() as pool:
         first = pool.submit(batcher.predict, [image(0)], Call())
-        while batcher._queue.qsize() < 1:
-            pass
         batcher.start()
-        while batcher._queue.qsize():  # until the first image is in work
-            pass
+        assert engine.is_at_work.wait(60)
         late = pool.submit(batcher.predict, [image(1)], Call(deadline=time.monotonic()))
         left = pool.submit(batcher.predict, [image(2), image(3)], Call(client=gone))
         waits = pool.submit(batcher.predict, [image(4)], Call(time.monotonic() + 60, here[0]))
