@@ -13,6 +13,7 @@ from kennel.errors import ReportError
 from kennel.report.job_page import write_job_page
 from tests.job_output import write_job_output
 from tests.pages import Page, shapes
+from tests.profiler.recorded import write_profile
 
 EVIL = "</script><script>alert(1)</script>\"'&<b>\x00\x1b"
 PROFILED = {
@@ -35,6 +36,12 @@ def judged(folder, measured, rules="overfit,weight_update_ratio,class_imbalance,
     told = []
     Verdicts(choose_rules(rules, ""), True, folder, told.append).give(measured, problem)
     return told
+
+
+def profiled(folder, result, left_out):
+    """Write a profile of which a rule said this."""
+    profile = {**write_profile(folder), "rules": [result], "left_out": left_out}
+    (folder / "profiler.json").write_text(json.dumps(profile))
 
 
 @pytest.fixture
@@ -74,7 +81,7 @@ def test_findings_stand_on_the_page_with_what_to_try_and_the_curves_they_rest_on
 
 
 def test_all_rules_are_in_one_table_whoever_judged(folder):
-    (folder / "profiler.json").write_text(json.dumps({"rules": [PROFILED], "left_out": {"BatchSize": "no GPU"}}))
+    profiled(folder, PROFILED, {"BatchSize": "no GPU"})
     page = page_of(folder)
     rows = {cells[0]: cells for cells in page.rows() if len(cells) == 5}
     assert rows["overfit"][1:3] == ["found something", "19"]
@@ -90,7 +97,7 @@ def test_all_rules_are_in_one_table_whoever_judged(folder):
 
 
 def test_what_a_rule_says_is_no_markup_and_numbers_that_are_none_are_not_drawn(folder):
-    (folder / "profiler.json").write_text(json.dumps({"rules": [PROFILED], "left_out": {EVIL: EVIL}}))
+    profiled(folder, PROFILED, {EVIL: EVIL})
     page = page_of(folder)
     assert [tag for tag, _ in page.elements].count("script") == 1
     assert "nan" not in page.words
