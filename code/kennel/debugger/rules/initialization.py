@@ -21,9 +21,10 @@ class PoorWeightInitialization:
     Three conditions, of which one is enough. Where AWS's formula would fire on any healthy network, ours is the
     default, and `verbatim` takes theirs:
 
-    - the largest variance of a layer's activation inputs over the smallest is above `threshold`. Where no inputs were
-      saved, only weights of a layer that are all alike are an issue, as its nodes stay alike then (verbatim: the same
-      ratio of weights; it is 20 to 30,000 in torchvision's own networks, whose batch norms make up for it);
+    - the variance of activation inputs changes by more than `threshold` times from layer to layer, as a mean over all
+      (verbatim: the largest over the smallest, which is 500 in a new MobileNetV3). Where no inputs were saved, only
+      weights of a layer that are all alike are an issue, as its nodes stay alike then (verbatim: the same ratio of
+      weights; it is 20 to 30,000 in torchvision's own networks, whose batch norms make up for it);
     - the 95th less the 5th percentile of a weight's gradient is below `distribution_range`: as a share of the median
       layer's, since a gradient's own size depends on the loss and the batch. Biases are left out;
     - none of the last `patience` losses is below the mean of those before (verbatim: below the least of them).
@@ -87,16 +88,21 @@ class PoorWeightInitialization:
 
     def _variances(self, layers: list[Series], what: str) -> Iterator[Finding]:
         found = self._numbers(layers, what)
-        ratios = {step: _ratio(numbers) for step, numbers in found.items()}
-        curve = Curve(what, "ratio of variances", tuple(ratios.items()), (self.threshold,))
-        for step, ratio in ratios.items():
+        judged = {step: self._judged(_ratio(numbers), len(numbers)) for step, numbers in found.items()}
+        curve = Curve(what, "ratio of variances", tuple(judged.items()), (self.threshold,))
+        for step, ratio in judged.items():
             if ratio > self.threshold:
                 low, high = min(found[step], key=found[step].__getitem__), max(found[step], key=found[step].__getitem__)
-                evidence = {"ratio": ratio, "smallest": low, "largest": high, "of": what}
-                text = f"variance of {what} is {ratio:.4g} times as large in {high} as in {low}"
+                whole = _ratio(found[step])
+                evidence = {"ratio": whole, "judged": ratio, "smallest": low, "largest": high, "of": what}
+                text = f"variance of {what} is {whole:.4g} times as large in {high} as in {low}"
                 if found[step][high] == 0:
                     text = f"{what} of all layers have no variance"
                 yield Finding(self.name, step, text, evidence, self.advice, (curve,))
+
+    def _judged(self, ratio: float, layers: int) -> float:
+        """Return the part of a ratio over all layers that is one layer's."""
+        return ratio if self.verbatim or layers < 2 else ratio ** (1 / (layers - 1))
 
     def _weights(self, weights: list[Series]) -> Iterator[Finding]:
         if self.verbatim:
