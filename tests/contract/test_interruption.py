@@ -37,7 +37,7 @@ def epochs(box):
 
 
 def last_line(box):
-    return box.log.splitlines()[-1]
+    return next(line for line in reversed(box.log.splitlines()) if line.startswith("best_epoch="))
 
 
 def test_a_job_that_is_killed_goes_on_where_it_was_a2_10_a6_1_a6_2_a6_3(job):

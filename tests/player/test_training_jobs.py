@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def test_a_job_completes_with_model_output_and_metrics_in_the_store(sagemaker, r
     with tarfile.open(model.with_name("output.tar.gz")) as tar:
         assert "test_predictions.csv" in tar.getnames()
     metrics = {metric["MetricName"]: metric["Value"] for metric in description["FinalMetricDataList"]}
-    last = sagemaker.training_log("job").read_text().splitlines()[-1]
+    [last] = re.findall("^best_epoch=.*", sagemaker.training_log("job").read_text(), re.MULTILINE)
     assert f"test_accuracy={metrics['test_accuracy']:.4f};" in last
     assert f"valid_loss={metrics['valid_loss']:.4f};" in last
 

@@ -118,7 +118,6 @@ def whole(head_job):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a file that psutil had just opened
 def test_a_profiler_thread_that_is_killed_harms_nothing(train, whole, monkeypatch):
     def killed(host, now, gpus):
         raise SystemExit  # what ends a thread from outside, at a place where no file is open
