@@ -12,6 +12,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError, WaiterError
 
+from kennel.debugger.trial import read_trial
 from kennel_cli.platforms.validation import service_model
 
 
@@ -122,6 +123,16 @@ def test_checkpoints_outlive_a_job_and_are_there_for_the_next_a6_1(sagemaker, re
         assert finish(name)["TrainingJobStatus"] == "Completed"
         assert f"found {found}" in sagemaker.training_log(name).read_text()
     assert (sagemaker.store.path("s3://bucket/kept") / "second").exists()
+
+
+def test_tensors_of_a_request_with_a_debugger_are_kept_and_can_be_judged_d2_1(sagemaker, request_for, finish):
+    hook = {"S3OutputPath": "s3://bucket/saved", "HookParameters": {"save_interval": "1"}}
+    profiler = {"S3OutputPath": "s3://bucket/saved", "DisableProfiler": True}
+    sagemaker.create_training_job(**request_for(), DebugHookConfig=hook, ProfilerConfig=profiler)
+    assert finish()["TrainingJobStatus"] == "Completed"
+    saved = sagemaker.store.path("s3://bucket/saved/job/debug-output")
+    assert "CrossEntropyLoss_output_0" in {series.name for series in read_trial(saved).series}
+    assert not (sagemaker.training_folder("job") / "ml/output/data/profiler.json").exists()
 
 
 def test_checkpoints_outside_the_tree_are_refused_on_this_machine(sagemaker, request_for):

@@ -29,8 +29,15 @@ def lay_out_training(tree: Path, request: Mapping[str, Any], store: LocalStore, 
     write_json(config / "hyperparameters.json", request.get("HyperParameters", {}))
     write_json(config / "resourceconfig.json", _resource_config(request["ResourceConfig"], host))
     write_json(config / "inputdataconfig.json", _input_data_config(request))
-    if checkpoints := request.get("CheckpointConfig"):
-        _link_checkpoints(tree, checkpoints, store)
+    if given := request.get("CheckpointConfig"):
+        local = _keep(tree, "CheckpointConfig", given, "checkpoints", store.path(given["S3Uri"]))
+        write_json(config / "checkpointconfig.json", {**given, "LocalPath": local})
+    if given := request.get("DebugHookConfig"):
+        kept = store.path(f"{given['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/debug-output")
+        local = _keep(tree, "DebugHookConfig", given, "output/tensors", kept)
+        write_json(config / "debughookconfig.json", {**given, "LocalPath": local})
+    if given := request.get("ProfilerConfig"):
+        write_json(config / "profilerconfig.json", given)
     for channel in request.get("InputDataConfig", []):
         _link_channel(tree / "input" / "data" / channel["ChannelName"], channel, store)
 
@@ -77,22 +84,21 @@ def _input_data_config(request: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return config
 
 
-def _link_checkpoints(tree: Path, config: Mapping[str, str], store: LocalStore) -> None:
-    """Put the folder of `CheckpointConfig` where the program looks for it.
+def _keep(tree: Path, member: str, config: Mapping[str, Any], default: str, kept: Path) -> str:
+    """Link `kept`, a folder of the store, to where the program writes, and return that place: `LocalPath`.
 
-    As a link it holds what an earlier attempt left there, and keeps whatever is written (contract A6.1).
+    As a link it holds what an earlier attempt left there, and keeps whatever is written (contract A6.1, D2.1).
     """
-    local = Path(config.get("LocalPath", BASE / "checkpoints"))
+    local = Path(config.get("LocalPath", BASE / default))
     if local == BASE or not local.is_relative_to(BASE) or local.is_relative_to(BASE / "input"):
-        raise LayoutError(f"CheckpointConfig.LocalPath is {local}; on this machine it should be {BASE}/checkpoints")
-    kept = store.path(config["S3Uri"])
+        raise LayoutError(f"{member}.LocalPath is {local}; on this machine it should be {BASE / default}")
     kept.mkdir(parents=True, exist_ok=True)
     link = tree / local.relative_to(BASE)
     link.parent.mkdir(parents=True, exist_ok=True)
     if link.exists():
-        raise LayoutError(f"CheckpointConfig.LocalPath is {local}, which holds something else; leave it out")
+        raise LayoutError(f"{member}.LocalPath is {local}, which holds something else; leave it out")
     link.symlink_to(kept.resolve())
-    write_json(tree / "input" / "config" / "checkpointconfig.json", {**config, "LocalPath": str(local)})
+    return str(local)
 
 
 def _link_channel(folder: Path, channel: Mapping[str, Any], store: LocalStore) -> None:
