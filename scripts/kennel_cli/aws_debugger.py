@@ -52,7 +52,7 @@ def add_debugger(request: CreateTrainingJobRequestTypeDef) -> None:
     Raises KennelError in a region without the service.
     """
     image = _rules_image(request["AlgorithmSpecification"]["TrainingImage"])
-    folder = f"{request['OutputDataConfig']['S3OutputPath']}/{request['TrainingJobName']}/debugger"
+    folder = request["OutputDataConfig"]["S3OutputPath"]  # the service appends the job, and `debug-output`
     request["DebugHookConfig"] = {
         "S3OutputPath": folder,
         "HookParameters": {"train.save_interval": "100", "eval.save_interval": "10"},

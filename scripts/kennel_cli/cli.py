@@ -33,6 +33,7 @@ from kennel_cli.places import (
     On,
     Place,
     Spot,
+    TensorBoard,
     console,
     job_options,
     platform_of,
@@ -134,13 +135,14 @@ def train(
     dry_run: DryRun = False,
     spot: Spot = False,
     isolated: Isolated = False,
+    tensorboard: TensorBoard = False,
     aws_debugger: AwsDebugger = False,
     on: On = Place.LOCAL,
     hyperparameters: dict[str, str],
 ) -> None:
     """Train a classifier and follow the job to its end."""
     platform = platform_of(on)
-    asked = job_options(on, spot=spot, isolated=isolated, debugger=aws_debugger)
+    asked = job_options(on, spot=spot, isolated=isolated, tensorboard=tensorboard, debugger=aws_debugger)
     if from_tuning:
         best = _best_of(from_tuning, platform.option)
         if weights:

@@ -11,7 +11,7 @@ from kennel_cli.platforms import choice
 from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.platform import Platform
-from kennel_cli.requests import PLAIN, JobOptions
+from kennel_cli.requests import JobOptions
 from kennel_cli.settings import kennel_home
 
 
@@ -40,6 +40,7 @@ AwsDebugger = Annotated[
         "--aws-debugger", help="on AWS: also use Amazon SageMaker Debugger, where the account still has that service"
     ),
 ]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="also write the curves for TensorBoard")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the request as JSON; send, upload and start nothing")]
 
 console = Console()
@@ -50,11 +51,12 @@ def platform_of(on: Place) -> Platform:
     return AwsPlatform(console) if on is Place.AWS else LocalPlatform(kennel_home(), on)
 
 
+_OF_AWS = {"spot": "--spot", "isolated": "--isolated", "debugger": "--aws-debugger"}
+
+
 def job_options(on: Place, **asked: bool) -> JobOptions:
     """Return the options of a job, by the names of JobOptions. Raises KennelError for one that only AWS has."""
-    options = JobOptions(**asked)
-    if on is not Place.AWS and options != PLAIN:
-        name = next(name for name, value in asked.items() if value)
-        flag = {"debugger": "--aws-debugger"}.get(name, f"--{name}")
-        raise KennelError(f"{flag} is for jobs on AWS; add --on aws, or leave it out")
-    return options
+    for name, flag in _OF_AWS.items():
+        if asked.get(name) and on is not Place.AWS:
+            raise KennelError(f"{flag} is for jobs on AWS; add --on aws, or leave it out")
+    return JobOptions(**asked)

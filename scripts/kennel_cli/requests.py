@@ -36,6 +36,7 @@ class JobOptions:
 
     spot: bool = False  # on spare machines, which are cheaper and may be taken away (contract A6.2)
     isolated: bool = False  # without a network (contract A6.6)
+    tensorboard: bool = False  # keep what TensorBoard reads (contract A6.5)
     debugger: bool = False  # with Amazon SageMaker Debugger, for accounts that still have it (contract D1.1)
 
 
@@ -100,6 +101,8 @@ def training_job(
         "HyperParameters": dict(hyperparameters),
         **job_members(name, channels, settings, options),  # type: ignore[typeddict-item]  # it might hold more
     }
+    if options.tensorboard:
+        request["TensorBoardOutputConfig"] = {"S3OutputPath": request["OutputDataConfig"]["S3OutputPath"]}
     if settings.tags:
         request["Tags"] = tag_list(settings)
     return request

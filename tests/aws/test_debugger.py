@@ -41,7 +41,7 @@ def test_the_services_rules_are_the_jobs_own_with_their_parameters_d2_7(dry_run)
 
 def test_tensors_and_samples_of_the_machine_go_below_the_job_d2_1_d2_4(dry_run):
     request = dry_run("--aws-debugger")
-    folder = f"s3://{BUCKET}/training/dogs/debugger"
+    folder = f"s3://{BUCKET}/training"  # where the service makes dogs/debug-output and dogs/profiler-output
     assert request["DebugHookConfig"]["S3OutputPath"] == folder
     assert request["DebugHookConfig"]["HookParameters"]["train.save_interval"] == "100"
     collections = {one["CollectionName"] for one in request["DebugHookConfig"]["CollectionConfigurations"]}
@@ -49,6 +49,11 @@ def test_tensors_and_samples_of_the_machine_go_below_the_job_d2_1_d2_4(dry_run):
     assert request["ProfilerConfig"] == {"S3OutputPath": folder, "ProfilingIntervalInMilliseconds": 500}
     [report] = request["ProfilerRuleConfigurations"]
     assert report["RuleParameters"] == {"rule_to_invoke": "ProfilerReport"}
+
+
+def test_curves_for_tensorboard_go_below_the_job_when_asked_a6_5(dry_run):
+    assert "TensorBoardOutputConfig" not in dry_run()
+    assert dry_run("--tensorboard")["TensorBoardOutputConfig"] == {"S3OutputPath": f"s3://{BUCKET}/training"}
 
 
 def test_a_region_without_the_service_is_said_before_anything_is_sent(kennel, colour_images, settings, monkeypatch):

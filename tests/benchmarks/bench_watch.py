@@ -149,7 +149,7 @@ def train(given: argparse.Namespace) -> list[float]:
     hp = parse_hyperparameters(values)
     job = Job(hp, {"training": folder / "data"}, tree.model, tree.output_data, folder / "cache", work)
     stop = StopSignal()
-    environment = TrainingEnvironment(tree, {}, {}, folder / "cache", work, "", None, frozenset())
+    environment = TrainingEnvironment(tree, {}, {}, folder / "cache", work, "", None, None, frozenset())
     with watched(job, environment, stop) if given.train == "watched" else nullcontext(UNWATCHED) as watching:
         turns = Turns(watching.timer, given.turn)
 

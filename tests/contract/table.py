@@ -27,7 +27,6 @@ NOT_HERE = {
     "A5.10": "the toolkit's own live synchronization with S3",
     "A5.11": "met by the lock: `pip check` in the image",
     "A5.12": "every test reads what the programs wrote, as it was written",
-    "A6.5": "there are no TensorBoard files yet",
     "A6.10": "no container work",
     "A7.2": "a matter of channel names in the SDK's own script",
     "A7.2b": "the SDK's driver script is not played here",

@@ -2,6 +2,7 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import tarfile
@@ -11,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 import psutil
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError, WaiterError
+from tensorboardX.proto.event_pb2 import Event
 
 from kennel.debugger.trial import read_trial
 from kennel_cli.platforms.validation import service_model
@@ -133,6 +135,24 @@ def test_tensors_of_a_request_with_a_debugger_are_kept_and_can_be_judged_d2_1(sa
     saved = sagemaker.store.path("s3://bucket/saved/job/debug-output")
     assert "CrossEntropyLoss_output_0" in {series.name for series in read_trial(saved).series}
     assert not (sagemaker.training_folder("job") / "ml/output/data/profiler.json").exists()
+
+
+def events(data):
+    """Read a file of TensorBoard's: a length, its checksum, an event, its checksum, and so on."""
+    while data:
+        (length,) = struct.unpack_from("<Q", data)
+        yield Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
+
+
+def test_the_curves_of_a_job_are_kept_for_tensorboard_a6_5(sagemaker, request_for, finish):
+    board = {"S3OutputPath": "s3://bucket/saved"}
+    sagemaker.create_training_job(**request_for(epochs="2"), TensorBoardOutputConfig=board)
+    assert finish()["TrainingJobStatus"] == "Completed"
+    [file] = sagemaker.store.path("s3://bucket/saved/job/tensorboard-output").iterdir()
+    values = [(value.tag, event.step) for event in events(file.read_bytes()) for value in event.summary.value]
+    curves = ("loss/train", "accuracy/train", "loss/valid", "accuracy/valid")
+    assert values == [(curve, epoch) for epoch in (1, 2) for curve in curves]
 
 
 def test_checkpoints_outside_the_tree_are_refused_on_this_machine(sagemaker, request_for):

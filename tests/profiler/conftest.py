@@ -41,7 +41,7 @@ def train_in(colours, resnet18_weights, shared_cache):
             (tree.config / "profilerconfig.json").write_text(text)
         hp = parse_hyperparameters({**SMALL, "weights": str(resnet18_weights), **hyperparameters})
         asked = Job(hp, {"training": colours}, tree.model, tree.output_data, shared_cache, folder / "no weights")
-        given = TrainingEnvironment(tree, {}, {}, shared_cache, folder, "", None, frozenset())
+        given = TrainingEnvironment(tree, {}, {}, shared_cache, folder, "", None, None, frozenset())
         stop = StopSignal()
         with logged() as records, watched(asked, given, stop) as watching:
             run(asked, stop, watching=watching)

@@ -81,7 +81,7 @@ def test_only_the_main_process_writes_and_all_of_them_go_on(tmp_path):
     assert not list(tmp_path.iterdir())
     seconds = iter((100.0, 107.5))
     (tmp_path / "training.jsonl").write_text("of an earlier attempt\n")
-    assert epoch_recorder(tmp_path, ALONE, lambda: next(seconds))(1, METRICS)
+    assert epoch_recorder(tmp_path, ALONE, clock=lambda: next(seconds))(1, METRICS)
     start, epoch = map(json.loads, (tmp_path / "training.jsonl").read_text().splitlines())
     assert start["device"]
     assert epoch == {"epoch": 1, "seconds": 7.5, **METRICS}

@@ -32,6 +32,8 @@ LOCAL_REGION = "local"
 CACHE_DIR = "KENNEL_CACHE"  # packed images and features; the job's scratch space unless set
 IN_CONTAINER = "KENNEL_IN_CONTAINER"  # set in the image: what is installed there is nobody's but the job's
 BASE = Path("/opt/ml")  # what SageMaker's own paths begin with, wherever the tree is
+TENSORBOARD_CONFIG = "TENSORBOARD_CONFIG_FILE_PATH"  # smdebug's own variable (contract A6.5, D2.6)
+CHARTS = "/opt/ml/output/tensorboard"  # where TensorBoard's files go unless the configuration says so (contract A6.5)
 TENSORS = "/opt/ml/output/tensors"  # where saved tensors go unless the configuration says so (contract D2.1)
 
 
@@ -139,6 +141,7 @@ class TrainingEnvironment:
     weights_dir: Path  # there or not
     job_name: str  # "" where nobody says
     checkpoint_dir: Path | None  # kept between interruptions (contract A6.1)
+    tensorboard_dir: Path | None  # for TensorBoard, where the job asks for it (contract A6.5)
     replicated: frozenset[str]  # the channels that are said to be the same on all hosts (contract A2.7)
 
     @classmethod
@@ -157,6 +160,7 @@ class TrainingEnvironment:
             weights_dir=Path(variable(WEIGHTS_DIR, "/opt/weights")),
             job_name=variable(JOB_NAME, ""),
             checkpoint_dir=_checkpoint_dir(tree),
+            tensorboard_dir=_tensorboard_dir(tree),
             replicated=frozenset(
                 name
                 for name, channel in channels.items()
@@ -175,6 +179,15 @@ def _checkpoint_dir(tree: Folders) -> Path | None:
         return tree.place(named)
     default = tree.base / "checkpoints"
     return default if default.is_dir() else None
+
+
+def _tensorboard_dir(tree: Folders) -> Path | None:
+    """Return the folder whose files SageMaker keeps for TensorBoard, where the job has one."""
+    try:
+        config = read_json_object(Path(variable(TENSORBOARD_CONFIG, str(tree.config / "tensorboardoutputconfig.json"))))
+    except ContractError:  # no file that a job needs to start (contract A2.4)
+        return None
+    return tree.place(str(config.get("LocalPath") or CHARTS)) if config else None
 
 
 def read_json_object(file: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def read_job(given: TrainingEnvironment) -> Job:
         weights_dir=given.weights_dir,
         name=given.job_name,
         checkpoint_dir=given.checkpoint_dir,
+        tensorboard_dir=given.tensorboard_dir,
     )
 
 

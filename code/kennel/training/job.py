@@ -19,3 +19,4 @@ class Job:
     weights_dir: Path  # pretrained weights, BACKBONE.pth, .pt or .safetensors; the folder may be missing
     name: str = ""  # the job's own, by which it knows its checkpoints again
     checkpoint_dir: Path | None = None  # kept between interruptions (contract A6.1); None keeps nothing
+    tensorboard_dir: Path | None = None  # for TensorBoard (contract A6.5); None writes nothing for it

@@ -22,6 +22,7 @@ from kennel.images.pack import PackedImages
 from kennel.training.distributed import Processes
 from kennel.training.evaluate import Evaluation
 from kennel.training.loop import OnEpoch, log_epoch
+from kennel.training.tensorboard import TensorBoard
 
 RECORD = "training.jsonl"  # what the log says, a JSON object a line: the start, each epoch, the epoch that is kept
 WORST = "test_worst.json"
@@ -31,7 +32,12 @@ _SIDE = 112  # pixels of a thumbnail's longer side, at most
 _MOST_BYTES = 300_000  # of all thumbnails of a job together
 
 
-def epoch_recorder(folder: Path, processes: Processes, clock: Callable[[], float] = time.monotonic) -> OnEpoch:
+def epoch_recorder(
+    folder: Path,
+    processes: Processes,
+    tensorboard: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> OnEpoch:
     """Return a function to call after each epoch, which logs its metrics and, in the main process, writes them down.
 
     The seconds of an epoch are those since this function was called.
@@ -42,9 +48,17 @@ def epoch_recorder(folder: Path, processes: Processes, clock: Callable[[], float
     with _written(RECORD):
         (folder / RECORD).unlink(missing_ok=True)
 
+    board = None
+    if tensorboard is not None:
+        with _charted():
+            board = TensorBoard(tensorboard)
+
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
         with _written(RECORD):
             _append(folder, {"epoch": epoch, "seconds": round(clock() - began, 2), **metrics})
+        if board is not None:
+            with _charted():
+                board.add(epoch, metrics)
         return log_epoch(epoch, metrics)
 
     return on_epoch
@@ -104,3 +118,7 @@ def _append(folder: Path, value: Mapping[str, Any]) -> None:
 
 def _written(name: str) -> AbstractContextManager[None]:
     return harmless(f"{name} could not be written", "the report lacks it, and the model is whole")
+
+
+def _charted() -> AbstractContextManager[None]:
+    return harmless("TensorBoard's file could not be written", "the charts lack an epoch, and the model is whole")

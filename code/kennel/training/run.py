@@ -64,7 +64,7 @@ def run(job: Job, stop: StopSignal, processes: Processes = ALONE, watching: Watc
     """
     trainer = Trainer(job, stop, processes, watching)
     try:
-        fitted = trainer.fit(job.hyperparameters, epoch_recorder(job.output_dir, processes))
+        fitted = trainer.fit(job.hyperparameters, epoch_recorder(job.output_dir, processes, job.tensorboard_dir))
     except Stopped as stopped:
         raise Stopped(str(stopped), stop.by) from stopped
     watching.inspector.end_training()

@@ -36,6 +36,10 @@ def lay_out_training(tree: Path, request: Mapping[str, Any], store: LocalStore, 
         kept = store.path(f"{given['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/debug-output")
         local = _keep(tree, "DebugHookConfig", given, "output/tensors", kept)
         write_json(config / "debughookconfig.json", {**given, "LocalPath": local})
+    if given := request.get("TensorBoardOutputConfig"):
+        kept = store.path(f"{given['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/tensorboard-output")
+        local = _keep(tree, "TensorBoardOutputConfig", given, "output/tensorboard", kept)
+        write_json(config / "tensorboardoutputconfig.json", {**given, "LocalPath": local})
     if given := request.get("ProfilerConfig"):
         write_json(config / "profilerconfig.json", given)
     for channel in request.get("InputDataConfig", []):
@@ -87,7 +91,7 @@ def _input_data_config(request: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def _keep(tree: Path, member: str, config: Mapping[str, Any], default: str, kept: Path) -> str:
     """Link `kept`, a folder of the store, to where the program writes, and return that place: `LocalPath`.
 
-    As a link it holds what an earlier attempt left there, and keeps whatever is written (contract A6.1, D2.1).
+    As a link it holds what an earlier attempt left there, and keeps whatever is written (contract A6.1, A6.5, D2.1).
     """
     local = Path(config.get("LocalPath", BASE / default))
     if local == BASE or not local.is_relative_to(BASE) or local.is_relative_to(BASE / "input"):
