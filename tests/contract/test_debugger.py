@@ -1,6 +1,7 @@
 """The debugger inside the real `train`: statuses, tensors and refusals, by a job's hyperparameters and files."""
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -43,3 +44,33 @@ def test_a_bad_rule_is_the_jobs_one_sentence_a1_5(box: Box, colour_images: Any) 
     assert box.train() == 1
     assert box.failure.startswith("rules: there is no rule deadrelu; known are: vanishing_gradient")
     assert "start device" not in box.log
+
+
+@pytest.fixture
+def small_disk(tmp_path: Any) -> Any:
+    """A file system of its own that holds next to nothing."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.process_only
+def test_a_full_disk_for_what_watches_harms_no_job_d2_1_d2_4(
+    box: Box, colour_images: Any, small_disk: Any, tmp_path: Any
+) -> None:
+    watched = Box(box.runner, tmp_path / "watched")
+    for one in (box, watched):
+        one.prepare({**SCRATCH, "epochs": "3", "profile_start_step": "2"}, training=colour_images)
+    watched.config("debughookconfig.json", {"LocalPath": str(small_disk), "HookParameters": {"save_interval": "1"}})
+    watched.config("profilerconfig.json", {"LocalPath": str(small_disk)})
+    assert [box.train(), watched.train()] == [0, 0], watched.log
+    models = [(one.tree / "model" / "model.safetensors").read_bytes() for one in (box, watched)]
+    assert models[0] == models[1]
+    assert "No space left on device" in watched.log
+    assert json.loads((watched.tree / "output/data/debugger.json").read_text())["rules"]
