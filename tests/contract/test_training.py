@@ -278,7 +278,7 @@ def test_what_is_no_model_goes_to_output_data_a2_9(job):
     assert job.train() == 0
     names = {entry.name for entry in (job.tree / "output" / "data").iterdir()}
     test = {"test_predictions.csv", "test_classes.csv", "test_confusion.csv", "test_worst.json"}
-    watching = {"debugger.json", "profiler.json", "profiler_samples.jsonl", "trace.json.gz"}
+    watching = {"debugger.json", "profiler.json", "profiler_samples.jsonl"}
     assert names == {"data.json", "job.json", "training.jsonl", *test, *watching, "report.html", "report.json"}
     report = json.loads((job.tree / "output" / "data" / "report.json").read_text())
     assert report["status"] == "Completed"

@@ -14,7 +14,7 @@ from sagemaker_training import environment, errors, logging_config
 from kennel.container.environment import TrainingEnvironment
 from kennel.container.job import log_plain_lines, read_job
 from kennel.container.job_report import reported
-from kennel.container.launch import hosts_that_train, processes_per_host, train_together
+from kennel.container.launch import hosts_that_train, keep_sigterm, processes_per_host, train_together
 from kennel.container.script import run_script
 from kennel.errors import KennelError, Stopped
 from kennel.hyperparameters import SEARCH
@@ -55,10 +55,12 @@ def train() -> None:
 def _run_kennel() -> None:
     log_plain_lines()
     given = TrainingEnvironment.read()
-    job = read_job(given)
     platform = environment.Environment()
     hosts, processes = hosts_that_train(platform), processes_per_host(platform)
     search = given.hyperparameters.get(SEARCH)
+    if search is None and len(hosts) * processes > 1:
+        keep_sigterm()
+    job = read_job(given)
     if platform.current_host not in hosts:
         log.info("nothing to do: %s is none of the hosts that train, %s", platform.current_host, ", ".join(hosts))
     elif search is not None and len(hosts) > 1:

@@ -4,13 +4,14 @@ import logging
 import sys
 
 from kennel.container.environment import TrainingEnvironment
-from kennel.debugger.choice import choose_rules
 from kennel.hyperparameters import SEARCH, parse_hyperparameters
 from kennel.training.job import Job
 
 
 def read_job(given: TrainingEnvironment) -> Job:
     """Return the job that the configuration files describe. Raises HyperparameterError for bad hyperparameters."""
+    from kennel.debugger.choice import choose_rules  # noqa: PLC0415 - it brings numpy's threads, see `keep_sigterm`
+
     values = {name: value for name, value in given.hyperparameters.items() if name != SEARCH}
     hyperparameters = parse_hyperparameters(values)
     choose_rules(hyperparameters.rules, hyperparameters.rule_parameters)  # bad ones are refused before anything begins

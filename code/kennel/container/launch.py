@@ -78,8 +78,17 @@ def processes_per_host(given: environment.Environment) -> int:
     return asked
 
 
+def keep_sigterm() -> None:
+    """Let a SIGTERM wait for `train_together`; to be called before any module starts a thread, which would have it.
+
+    torchrun would end its processes 30 seconds after a SIGTERM, and report a fault: it inherits the mask that keeps the
+    signal from it, and the processes have it from us.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
 def train_together(given: environment.Environment, hosts: list[str], processes: int) -> None:
-    """Run `rank.py` in so many processes of this host, and wait for their end.
+    """Run `rank.py` in so many processes of this host, and wait for their end; `keep_sigterm` comes before.
 
     Raises ClientError with the reason of the first that failed.
     """
@@ -97,9 +106,6 @@ def train_together(given: environment.Environment, hosts: list[str], processes: 
         given.current_instance_type,
     )
     ended = threading.Event()
-    # torchrun would end the processes 30 seconds after a SIGTERM, and report a fault: it inherits a mask that keeps
-    # the signal from it, and the processes have it from us
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_pass_sigterm_on, args=(ended.is_set,), daemon=True).start()
     try:
         entry_point.run(environment.code_dir, str(_RANK), [], {}, runner_type=torchrun)
