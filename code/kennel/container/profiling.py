@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kennel.container.environment import BASE, Folders, TrainingEnvironment, variable
+from kennel.container.environment import Folders, TrainingEnvironment, variable
 from kennel.harmless import harmless
 from kennel.machine import share_of_cores
 from kennel.profiler.monitor import INTERVAL
@@ -48,7 +48,7 @@ def _start(job: Job, tree: Folders) -> Profiler | None:
     config = read_config(Path(variable(CONFIG, str(tree.config / "profilerconfig.json"))))
     if job.hyperparameters.profiler == "off" or not config.is_on:
         return None
-    bulk = _inside(tree, config.local_path) if config.local_path else job.output_dir
+    bulk = tree.place(config.local_path) if config.local_path else job.output_dir
     return Profiler(job.hyperparameters, Settings(job.output_dir, bulk, share_of_cores(1), config.interval))
 
 
@@ -91,9 +91,3 @@ def _lower(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise TypeError(f"it holds {type(value).__name__}, where an object should be")
     return {str(name).lower(): inner for name, inner in value.items()}
-
-
-def _inside(tree: Folders, path: str) -> Path:
-    """Return where a path of the contract lies in this tree, which is not always at /opt/ml."""
-    place = Path(path)
-    return tree.base / place.relative_to(BASE) if place.is_relative_to(BASE) else place

@@ -18,7 +18,10 @@ log = logging.getLogger(__name__)
 
 
 class Watcher(Protocol):
-    """One who is told what the training loop does, and may raise."""
+    """One who is told what the training loop does, and may raise.
+
+    The loop's own protocol is `kennel.training.watching.Inspector`, which never does; the debugger knows no training.
+    """
 
     def begin_phase(self, module: nn.Module) -> None:
         """Take note of what is trained until the next call."""

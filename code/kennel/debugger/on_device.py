@@ -78,6 +78,7 @@ def _percentiles(values: Tensor) -> tuple[Tensor, Tensor]:
 @singledispatch
 def measure_on_device(measure: object, tensor: Tensor) -> Tensor | None:
     """Return what a Measure says of a tensor, a scalar on the device, or None where it has no meaning."""
+    # our own fault, of a rule whose measure has no such function yet: `test_on_device.py` holds them against numpy's
     raise NotImplementedError(f"{type(measure).__name__} cannot be taken while a training runs")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Part = Literal[
+Part = Literal[  # those of `kennel.training.watching`, which the profiler does not know, and two of its own
     "start-up",
     "decoding",
     "features",

@@ -8,6 +8,7 @@ from kennel.hyperparameters import Hyperparameters
 from kennel.profiler.ledger import Stage
 from kennel.profiler.samples import Sample
 
+PATIENCE = "samples at the start that are not judged; a tenth of all at most, so that short jobs are judged too"
 FEWEST = 20  # samples, or steps, of which more than one in ten may be chance
 
 
@@ -30,6 +31,11 @@ class Profile:
     def seconds(self) -> float:
         """What the whole job took."""
         return sum(self.parts.values())
+
+    @property
+    def steps(self) -> int:
+        """How many training steps there were, in all stages."""
+        return sum(stage.steps for stage in self.stages)
 
     @property
     def main_stage(self) -> Stage:

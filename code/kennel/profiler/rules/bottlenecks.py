@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kennel.judging.rule import Finding, parameter
-from kennel.profiler.profile import Profile
+from kennel.profiler.profile import PATIENCE, Profile
 from kennel.profiler.rules.advice import curve, on_decoding, on_waiting
 from kennel.profiler.samples import Sample
-
-_PATIENCE = "samples at the start that are not judged; a tenth of all at most, so that short jobs are judged too"
 
 
 def _gpu(sample: Sample) -> float:
@@ -38,7 +36,7 @@ class CPUBottleneck:
     threshold: float = parameter(50.0, "per cent of the samples that may be so", low=0.0, high=100.0)
     gpu_threshold: float = parameter(10.0, "per cent below which a GPU is idle", low=0.0, high=100.0)
     cpu_threshold: float = parameter(90.0, "per cent above which cores are busy", low=0.0, high=100.0)
-    patience: int = parameter(1000, _PATIENCE, low=0, high=2**31)
+    patience: int = parameter(1000, PATIENCE, low=0, high=2**31)
 
     def check(self, profile: Profile) -> Iterator[Finding]:
         """Yield it once. Raises NothingToJudge without a GPU or with few samples."""
@@ -49,7 +47,7 @@ class CPUBottleneck:
             at = [sample.at for sample in samples]
             yield Finding(
                 self.name,
-                sum(stage.steps for stage in profile.stages),
+                profile.steps,
                 f"in {share:.0f} % of the samples the {profile.cores} cores are above {self.cpu_threshold:g} % and the "
                 f"GPUs below {self.gpu_threshold:g} %",
                 {"share": share, "samples": len(samples)},
@@ -73,7 +71,7 @@ class IOBottleneck:
     threshold: float = parameter(50.0, "per cent of the samples that may be so", low=0.0, high=100.0)
     gpu_threshold: float = parameter(10.0, "per cent below which a GPU is idle", low=0.0, high=100.0)
     io_threshold: float = parameter(50.0, "per cent of the cores' time above which it is IO wait", low=0.0, high=100.0)
-    patience: int = parameter(1000, _PATIENCE, low=0, high=2**31)
+    patience: int = parameter(1000, PATIENCE, low=0, high=2**31)
 
     def check(self, profile: Profile) -> Iterator[Finding]:
         """Yield it once. Raises NothingToJudge without a GPU or with few samples."""
@@ -85,7 +83,7 @@ class IOBottleneck:
             read = sum(sample.read for sample in found) / len(found) / 1e6
             yield Finding(
                 self.name,
-                sum(stage.steps for stage in profile.stages),
+                profile.steps,
                 f"in {share:.0f} % of the samples the cores wait for a disk over {self.io_threshold:g} % of the time "
                 f"and the GPUs are below {self.gpu_threshold:g} %; {read:.0f} MB a second are read",
                 {"share": share, "samples": len(samples), "megabytes": read},

@@ -8,16 +8,11 @@ import numpy as np
 
 from kennel.errors import NothingToJudge
 from kennel.judging.rule import Finding, parameter
-from kennel.profiler.profile import FEWEST, Profile
+from kennel.profiler.profile import FEWEST, PATIENCE, Profile
 from kennel.profiler.rules.advice import curve, on_batch_size, on_idle_gpu
 from kennel.profiler.samples import Sample, percentile
 
-_PATIENCE = "samples at the start that are not judged; a tenth of all at most, so that short jobs are judged too"
 _IDLE = 10.0  # per cent; GPUs that do less are not compared with each other
-
-
-def _steps(profile: Profile) -> int:
-    return sum(stage.steps for stage in profile.stages)
 
 
 def _busy(samples: tuple[Sample, ...], gpu: int) -> list[float]:
@@ -34,7 +29,7 @@ class LowGPUUtilization:
     threshold_p95: float = parameter(70.0, "per cent; the 95th percentile should not be lower", low=0.0, high=100.0)
     threshold_p5: float = parameter(10.0, "per cent; the 5th percentile should not be lower", low=0.0, high=100.0)
     window: int = parameter(500, "samples that are judged, the last ones", low=1, high=2**31)
-    patience: int = parameter(1000, _PATIENCE, low=0, high=2**31)
+    patience: int = parameter(1000, PATIENCE, low=0, high=2**31)
 
     def check(self, profile: Profile) -> Iterator[Finding]:
         """Yield the GPUs that are. Raises NothingToJudge without a GPU or with few samples."""
@@ -55,7 +50,7 @@ class LowGPUUtilization:
                 continue
             yield Finding(
                 self.name,
-                _steps(profile),
+                profile.steps,
                 f"GPU {gpu} ({name}) {verdict}",
                 {"gpu": gpu, "p5": low, "p95": high, "samples": len(busy)},
                 on_idle_gpu(profile, samples, gpu),
@@ -73,7 +68,7 @@ class BatchSize:
     cpu_threshold_p95: float = parameter(70.0, "per cent of the cores", low=0.0, high=100.0)
     gpu_threshold_p95: float = parameter(70.0, "per cent of a GPU's time", low=0.0, high=100.0)
     gpu_memory_threshold_p95: float = parameter(70.0, "per cent of a GPU's memory", low=0.0, high=100.0)
-    patience: int = parameter(1000, _PATIENCE, low=0, high=2**31)
+    patience: int = parameter(1000, PATIENCE, low=0, high=2**31)
     window: int = parameter(500, "samples that are judged, the last ones", low=1, high=2**31)
 
     def check(self, profile: Profile) -> Iterator[Finding]:
@@ -91,7 +86,7 @@ class BatchSize:
             ):
                 yield Finding(
                     self.name,
-                    _steps(profile),
+                    profile.steps,
                     f"of 100 samples 95 have the cores at most {cpu:.0f} % busy, GPU {gpu} ({name}) {busy:.0f} % busy "
                     f"and its memory {memory:.0f} % full",
                     {"gpu": gpu, "cpu_p95": cpu, "gpu_p95": busy, "gpu_memory_p95": memory},
@@ -112,7 +107,7 @@ class GPUMemoryIncrease:
     fires: ClassVar[str] = "the moving average of a GPU's memory rises by more than `increase` points of its per cent"
     advice: ClassVar[str] = "look for what keeps tensors alive"
     increase: float = parameter(5.0, "points of the per cent that the average may rise by", low=0.0, high=100.0)
-    patience: int = parameter(1000, _PATIENCE, low=0, high=2**31)
+    patience: int = parameter(1000, PATIENCE, low=0, high=2**31)
     window: int = parameter(10, "samples of an average", low=1, high=2**31)
 
     def check(self, profile: Profile) -> Iterator[Finding]:
@@ -134,7 +129,7 @@ class GPUMemoryIncrease:
                 left = (100 - last) / max(1e-9, last - float(means[0])) * seconds / 60
                 yield Finding(
                     self.name,
-                    _steps(profile),
+                    profile.steps,
                     f"the memory of GPU {gpu} ({name}) rose by {rise:.1f} points in {seconds:.0f} s, to {last:.0f} %",
                     {"gpu": gpu, "rise": rise, "memory": last},
                     "look for what keeps tensors alive, or for another program on this GPU: a training step needs as "
@@ -158,7 +153,7 @@ class LoadBalancing:
     )
     advice: ClassVar[str] = "a batch_size that is a multiple of the number of GPUs"
     threshold: float = parameter(0.5, "largest distance that is no issue, from 0 to 1", low=0.0, high=1.0)
-    patience: int = parameter(1000, _PATIENCE, low=0, high=2**31)
+    patience: int = parameter(1000, PATIENCE, low=0, high=2**31)
 
     def check(self, profile: Profile) -> Iterator[Finding]:
         """Yield the pair that is farthest apart. Raises NothingToJudge without two GPUs or with few samples."""
@@ -177,7 +172,7 @@ class LoadBalancing:
         at = [sample.at for sample in samples]
         yield Finding(
             self.name,
-            _steps(profile),
+            profile.steps,
             f"GPU {second} is {means[1]:.0f} % busy on average, GPU {first} {means[0]:.0f} %; their histograms are "
             f"{distance:.2f} apart",
             {"gpus": [second, first], "distance": distance, "means": means[::-1]},
