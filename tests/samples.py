@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from kennel.images.preprocess import Preprocessing
-from kennel.model.artifact import Manifest, save_artifact
+from kennel.model.artifact import new_classifier, save_artifact
+from kennel.model.manifest import Manifest
 
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
 
@@ -34,5 +35,5 @@ def save_random_model(folder: Path, backbone: str = "resnet18", image_size: int 
         dropout=0.1,
         preprocessing=Preprocessing.for_size(image_size),
     )
-    save_artifact(folder, manifest.new_classifier(), manifest)
+    save_artifact(folder, new_classifier(manifest), manifest)
     return folder

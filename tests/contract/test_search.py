@@ -4,7 +4,7 @@ import csv
 import json
 import re
 
-from kennel.model.artifact import load_manifest
+from kennel.model.manifest import load_manifest
 from tests.contract.box import SMALL_JOB, Box
 
 RATES = {

@@ -11,7 +11,7 @@ from kennel.engines.torch_engine import FrozenBackbone, fold_batch_norms
 from kennel.errors import HyperparameterError, WeightsError
 from kennel.hyperparameters import BACKBONES
 from kennel.images.preprocess import Preprocessing
-from kennel.model.artifact import Manifest, load_artifact, save_artifact
+from kennel.model.artifact import load_artifact, new_classifier, save_artifact
 from kennel.model.backbones import (
     build_backbone,
     check_image_size,
@@ -21,7 +21,9 @@ from kennel.model.backbones import (
     weights_fingerprint,
 )
 from kennel.model.classifier import Classifier, make_head
-from kennel.serving.app import Settings, create_app, load_service
+from kennel.model.manifest import Manifest
+from kennel.serving.app import create_app
+from kennel.serving.service import Settings, load_service
 from tests.networks import FEATURES, build_on_meta, smallest_size
 
 TRAINED = {  # one of each kind, with an image size that is quick and leaves more than a pixel where networks can
@@ -114,7 +116,7 @@ def test_the_server_answers_for_a_backbone(name, tmp_path):
     manifest = Manifest(
         classes=("a", "b", "c"), backbone=name, fc_units=16, dropout=0.1, preprocessing=Preprocessing.for_size(64)
     )
-    classifier = manifest.new_classifier().eval()
+    classifier = new_classifier(manifest).eval()
     save_artifact(tmp_path, classifier, manifest)
     images = normalized(64, 2)
     with torch.inference_mode():

@@ -13,7 +13,8 @@ from kennel.cache import Cache
 from kennel.errors import ArtifactError, HyperparameterError
 from kennel.hyperparameters import parse_hyperparameters
 from kennel.images.preprocess import Preprocessing
-from kennel.model.artifact import Manifest, load_manifest, save_artifact, save_manifest
+from kennel.model.artifact import new_classifier, save_artifact
+from kennel.model.manifest import Manifest, load_manifest, save_manifest
 from kennel.model.start import Start, find_earlier_model
 from kennel.training.job import Job
 from kennel.training.progress import StopSignal
@@ -126,7 +127,7 @@ def test_a_vision_transformer_is_continued_with_images_of_another_size(start, tm
     manifest = Manifest(
         classes=CLASSES, backbone="vit_b_32", fc_units=4, dropout=0, preprocessing=Preprocessing.for_size(64)
     )
-    save_artifact(tmp_path / "vit", manifest.new_classifier(), manifest)
+    save_artifact(tmp_path / "vit", new_classifier(manifest), manifest)
     hp = parse_hyperparameters({"backbone": "vit_b_32", "image_size": "96"})
     backbone = start(tmp_path / "vit").backbone(hp)
     assert backbone.encoder.pos_embedding.shape == (1, 10, 768)

@@ -14,8 +14,9 @@ from kennel.engines import TorchEngine
 from kennel.engines.torch_engine import FrozenBackbone
 from kennel.errors import ArtifactError, WeightsError
 from kennel.images.preprocess import Preprocessing
-from kennel.model.artifact import Manifest, load_artifact, load_manifest, save_artifact
+from kennel.model.artifact import load_artifact, new_classifier, save_artifact
 from kennel.model.backbones import build_backbone, count_features, load_weights, weights_fingerprint
+from kennel.model.manifest import Manifest, load_manifest
 from tests.samples import save_random_model
 
 CLASSIFIERS = {  # as they always were; all others are in test_backbones.py
@@ -166,7 +167,7 @@ def test_saving_again_replaces_the_whole_model(tmp_path):
     manifest = Manifest(
         classes=("a", "b"), backbone="resnet18", fc_units=4, dropout=0, preprocessing=Preprocessing.for_size(32)
     )
-    save_artifact(folder, manifest.new_classifier(), manifest)
+    save_artifact(folder, new_classifier(manifest), manifest)
     assert load_artifact(folder)[1].classes == ("a", "b")
     assert len(list(folder.iterdir())) == 2
 
@@ -215,13 +216,15 @@ def test_folding_the_batch_norms_does_not_change_the_features(name):
 
 
 def test_the_network_to_be_trained_is_not_changed_by_reading_its_features():
-    classifier = Manifest(
-        classes=("a", "b", "c"),
-        backbone="resnet18",
-        fc_units=8,
-        dropout=0.1,
-        preprocessing=Preprocessing.for_size(32),
-    ).new_classifier()
+    classifier = new_classifier(
+        Manifest(
+            classes=("a", "b", "c"),
+            backbone="resnet18",
+            fc_units=8,
+            dropout=0.1,
+            preprocessing=Preprocessing.for_size(32),
+        )
+    )
     before = weights_fingerprint(classifier)
     classifier.train()
     FrozenBackbone(classifier.backbone, torch.bfloat16).features(torch.zeros(1, 3, 64, 64))

@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from kennel.images.preprocess import Preprocessing
-from kennel.serving.app import Service, Settings, create_app
+from kennel.serving.app import create_app
 from kennel.serving.batcher import Batcher, Call
 from kennel.serving.codecs import decode_request
 from kennel.serving.errors import Gone, Late
+from kennel.serving.service import Service, Settings
 
 
 class Engine:

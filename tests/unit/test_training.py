@@ -12,7 +12,7 @@ import pytest
 from kennel.errors import DataError, HyperparameterError, Stopped, TrainingError, WeightsError
 from kennel.hyperparameters import parse_hyperparameters
 from kennel.images.preprocess import IMAGENET_MEAN
-from kennel.model.artifact import load_manifest
+from kennel.model.manifest import load_manifest
 from kennel.training.distributed import Processes
 from kennel.training.job import Job
 from kennel.training.progress import StopSignal

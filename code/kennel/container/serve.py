@@ -54,8 +54,8 @@ def create_app() -> "Flask":
     """
     import torch  # noqa: PLC0415 - slow, and not needed to refuse bad variables
 
-    from kennel.serving.app import Settings, load_service  # noqa: PLC0415 - as above
     from kennel.serving.app import create_app as create  # noqa: PLC0415 - as above
+    from kennel.serving.service import Settings, load_service  # noqa: PLC0415 - as above
 
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     torch.set_num_threads(1)  # a thread pool begun before the fork would hang the worker

@@ -1,53 +1,23 @@
 """The model folder: `kennel.json` says what the model is, `model.safetensors` holds its weights. Never a pickle."""
 
-import platform
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-import kennel
-from kennel.atomic import replacing, write_text
+from kennel.atomic import replacing
 from kennel.errors import ArtifactError
-from kennel.images.preprocess import Preprocessing
 from kennel.model.backbones import build_backbone, load_plain_state
 from kennel.model.classifier import Classifier, make_head
+from kennel.model.manifest import MANIFEST, Manifest, load_manifest, save_manifest
 
-FORMAT_VERSION = 1
-MANIFEST = "kennel.json"
 WEIGHTS = "model.safetensors"
 
 
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
-    return {"kennel": kennel.__version__, "python": platform.python_version(), **packages}
-
-
-class Manifest(BaseModel):
-    """What `kennel.json` says: all that serving has to know beside the weights."""
-
-    model_config = ConfigDict(frozen=True)
-
-    format_version: int = FORMAT_VERSION
-    classes: tuple[str, ...]  # in the order of the network's outputs
-    backbone: str
-    fc_units: int
-    dropout: float
-    preprocessing: Preprocessing
-    views: tuple[str, ...] = ("original",)  # of an image; the answer is the average of what the network says of them
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)  # of the job that made the model
-    metrics: dict[str, float] = Field(default_factory=dict)  # of the epoch that was kept
-    versions: dict[str, str] = Field(default_factory=_versions)  # of what made the model
-    created: datetime = Field(default_factory=lambda: datetime.now(UTC))
-
-    def new_classifier(self) -> Classifier:
-        """Return the network that the manifest describes, with random weights."""
-        backbone = build_backbone(self.backbone, self.preprocessing.crop)
-        return Classifier(backbone, make_head(backbone, self.fc_units, self.dropout, len(self.classes)))
+def new_classifier(manifest: Manifest) -> Classifier:
+    """Return the network that a manifest describes, with random weights."""
+    backbone = build_backbone(manifest.backbone, manifest.preprocessing.crop)
+    return Classifier(backbone, make_head(backbone, manifest.fc_units, manifest.dropout, len(manifest.classes)))
 
 
 def save_artifact(folder: Path, classifier: Classifier, manifest: Manifest) -> None:
@@ -58,35 +28,12 @@ def save_artifact(folder: Path, classifier: Classifier, manifest: Manifest) -> N
     save_manifest(folder, manifest)
 
 
-def save_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `kennel.json` anew, for example with metrics that became known after the weights."""
-    write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
-
-
-def load_manifest(folder: Path) -> Manifest:
-    """Read `kennel.json`. Raises ArtifactError when the folder holds no model of this format."""
-    file = folder / MANIFEST
-    if not file.is_file():
-        inside = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        found = ", ".join(inside[:5]) or "nothing"
-        raise ArtifactError(f"{folder} holds no Kennel model: there is no {MANIFEST} in it (it has {found})")
-    try:
-        manifest = Manifest.model_validate_json(file.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{file} is damaged: {error}") from error
-    if manifest.format_version != FORMAT_VERSION:
-        raise ArtifactError(
-            f"{file} has format_version {manifest.format_version}; this version of Kennel reads {FORMAT_VERSION}"
-        )
-    return manifest
-
-
 def load_artifact(folder: Path) -> tuple[Classifier, Manifest]:
     """Read a model folder; the classifier is in evaluation mode. Raises ArtifactError when anything is missing."""
     manifest = load_manifest(folder)
     if not (folder / WEIGHTS).is_file():
         raise ArtifactError(f"{folder} is incomplete: there is no {WEIGHTS} in it")
-    classifier = manifest.new_classifier()
+    classifier = new_classifier(manifest)
     try:
         load_plain_state(classifier, load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:

@@ -3,7 +3,8 @@
 from typing import Any
 
 from kennel.container.environment import BIND_HOST, BIND_TO_PORT, SERVER_TIMEOUT, number_variable, variable
-from kennel.serving.app import EXTENSION, Settings
+from kennel.serving.app import EXTENSION
+from kennel.serving.service import Settings
 
 bind = f"{variable(BIND_HOST, '0.0.0.0')}:{number_variable(BIND_TO_PORT, 8080)}"  # contract C1.3
 workers = 1  # the batcher keeps all cores busy; a second process would hold a second copy of the model

@@ -16,9 +16,10 @@ from kennel.hyperparameters import WATCHING, Hyperparameters
 from kennel.images.augment import test_views
 from kennel.machine import share_of_cores
 from kennel.metrics import BEST_EPOCH, metric_line
-from kennel.model.artifact import Manifest, save_artifact, save_manifest
+from kennel.model.artifact import save_artifact
 from kennel.model.backbones import weights_fingerprint
 from kennel.model.classifier import Classifier
+from kennel.model.manifest import Manifest, save_manifest
 from kennel.model.start import Start
 from kennel.training.checkpoint import Checkpoints
 from kennel.training.dataset import DataSet
