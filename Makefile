@@ -67,9 +67,9 @@ audit: setup ## look up the image's packages in the public database of known vul
 	@$(bin)/pip-audit --strict --disable-pip --no-deps --requirement docker/requirements.txt
 
 lock: setup ## pin the newest versions that docker/requirements.in and tests/requirements.in allow
-	@$(bin)/uv pip compile --quiet --upgrade --no-header --python-version 3.11 docker/requirements.in -o docker/requirements.txt
-	@$(bin)/uv pip compile --quiet --upgrade --no-header --python-version 3.11 tests/requirements.in -o tests/requirements.txt
-	@$(bin)/uv pip compile --quiet --upgrade --no-header --python-version 3.11 tests/sdk/requirements.in -o tests/sdk/requirements.txt
+	@$(bin)/uv pip compile --quiet --upgrade --no-header --python-version 3.11 --excludes docker/excluded.txt docker/requirements.in -o docker/requirements.txt
+	@$(bin)/uv pip compile --quiet --upgrade --no-header --python-version 3.11 --excludes docker/excluded.txt tests/requirements.in -o tests/requirements.txt
+	@$(bin)/uv pip compile --quiet --upgrade --no-header --python-version 3.11 --excludes docker/excluded.txt tests/sdk/requirements.in -o tests/sdk/requirements.txt
 
 clean: ## remove the environment and all caches in this folder
 	@rm -rf .venv .venv-sdk .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from kennel.engines import TorchEngine  # noqa: F401 - imported before the forks, which all need it
+from kennel.engines.torch_engine import TorchEngine  # noqa: F401 - imported before the forks, which all need it
 from kennel.forking import fork_program
 from kennel.hyperparameters import parse_hyperparameters
 from kennel.training.job import Job

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from kennel.engines import TorchEngine
+from kennel.engines.torch_engine import TorchEngine
 from kennel.images.preprocess import Preprocessing
 from kennel.model.artifact import load_artifact
 from kennel_cli.endpoints import delete_endpoint, start_endpoint, wait_until_in_service

@@ -22,6 +22,7 @@ vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn vit_b_16 vit_b_32 vit_h_14 vit_l_16
 wide_resnet50_2
 """
 BACKBONES = tuple(_TORCHVISION.split())
+EXPORTS = ("openvino-int8", "openvino-bf16")  # the engines that a model can be saved for
 WATCHING = frozenset(  # they change nothing of the training
     (
         *("debugger", "rules", "rule_parameters", "rule_action"),
@@ -31,8 +32,9 @@ WATCHING = frozenset(  # they change nothing of the training
 SEARCH = "search"  # not a hyperparameter of a network: a whole search in one job, see kennel.tuning.one_job
 _OF_A_RULE = "rule_"  # begins the name of a parameter of a debugger rule
 _ALIASES = {"lr": "learning_rate"}  # a dash for an underscore (`batch-size`) is understood everywhere
+OBJECTIVE = "_tuning_objective_metric"  # a tuner sends it along to each of its trials (contract B4)
 _NOT_OURS = (
-    "_tuning_objective_metric",
+    OBJECTIVE,
     "default_user_module_name",
 )  # sent along by tuners and SDKs (contract A4.3, B4)
 
@@ -222,6 +224,11 @@ class Hyperparameters:
         "float16 on other GPUs, else float32",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
+    export: str = _declare(
+        ",".join(EXPORTS),
+        "engines that the model is also saved for, with commas between; each is kept only if it is as accurate on the "
+        "validation images; `none` saves the model alone, and so does every trial of a tuning job",
+    )
     checkpoint_seconds: float = _declare(
         60.0, "time between two checkpoints, where the job has a folder for them", low=0.0, high=86400.0
     )
@@ -272,6 +279,11 @@ class Hyperparameters:
     def head_only(self) -> bool:
         """Whether the backbone stays frozen, so that only the head is trained."""
         return self.unfreeze == "head" or (self.unfreeze == "auto" and not self.from_scratch)
+
+    @property
+    def exports(self) -> tuple[str, ...]:
+        """The engines that the model is also saved for."""
+        return () if self.export == "none" else tuple(name.strip() for name in self.export.split(","))
 
     @property
     def dataset_statistics(self) -> bool:
@@ -338,6 +350,10 @@ def parse_hyperparameters(values: Mapping[str, Any]) -> Hyperparameters:
 def _contradictions(hp: Hyperparameters) -> list[str]:
     """Return what is wrong with values that are right one by one."""
     problems = []
+    if wrong := [name for name in hp.exports if name not in EXPORTS]:
+        problems.append(
+            f"export={hp.export}: there is no engine {wrong[0]!r}; there are {', '.join(EXPORTS)}, and none"
+        )
     if hp.from_scratch and hp.unfreeze not in ("auto", "all"):
         problems.append(
             f"unfreeze={hp.unfreeze} with weights=none: a frozen random backbone learns nothing; use unfreeze=all"

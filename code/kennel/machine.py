@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 CORES = "KENNEL_CORES"  # what a process should use where others work beside it
+_CPU = Path("/proc/cpuinfo")
+_DEVICES = Path("/dev")
+# of x86 and of ARM, for products of 8-bit integers and of bfloat16
+_INSTRUCTIONS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "avx512_bf16", "amx_bf16", "asimddp", "i8mm", "bf16"})
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 
@@ -24,6 +28,20 @@ def available_cores() -> int:
 def share_of_cores(processes: int) -> int:
     """Return how many cores each of several processes may use that work at once; at least 1."""
     return max(1, available_cores() // processes)
+
+
+def cpu_instructions() -> tuple[str, ...]:
+    """Return which instructions for short numbers the CPU has, by Linux's names, sorted."""
+    try:
+        words = _CPU.read_text().split()
+    except OSError:  # not Linux
+        words = []
+    return tuple(sorted(_INSTRUCTIONS.intersection(words)))
+
+
+def has_gpu() -> bool:
+    """Return whether this machine, or the container, has an NVIDIA GPU, without asking a driver."""
+    return any(_DEVICES.glob("nvidia[0-9]*"))
 
 
 def _cgroup_quota() -> float | None:

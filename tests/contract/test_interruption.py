@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from kennel.engines import TorchEngine
+from kennel.engines.torch_engine import TorchEngine
 from kennel.model.artifact import load_artifact
 from tests.contract.box import SMALL_JOB, TRAINING_LIMIT
 

@@ -6,8 +6,7 @@ import torch
 import torchvision
 from torch import nn
 
-from kennel.engines import TorchEngine
-from kennel.engines.torch_engine import FrozenBackbone, fold_batch_norms
+from kennel.engines.torch_engine import FrozenBackbone, TorchEngine, fold_batch_norms
 from kennel.errors import HyperparameterError, WeightsError
 from kennel.hyperparameters import BACKBONES
 from kennel.images.preprocess import Preprocessing

@@ -10,8 +10,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from kennel.engines import TorchEngine
-from kennel.engines.torch_engine import FrozenBackbone
+from kennel.engines.torch_engine import FrozenBackbone, TorchEngine
 from kennel.errors import ArtifactError, WeightsError
 from kennel.images.preprocess import Preprocessing
 from kennel.model.artifact import load_artifact, new_classifier, save_artifact

@@ -26,7 +26,8 @@ class Engine:
     name = "echo"
     device = "cpu"
 
-    def __init__(self):
+    def __init__(self, batch_size=4):
+        self.batch_size = batch_size
         self.batches = []
         self.gate = threading.Event()
         self.gate.set()
@@ -52,7 +53,7 @@ def image(value):
 def test_images_that_wait_together_go_through_the_model_together():
     engine = Engine()
     batches = []
-    batcher = Batcher(engine, 4, lambda size, waiting: batches.append((size, waiting)))
+    batcher = Batcher(engine, lambda size, waiting: batches.append((size, waiting)))
     batcher.start()
     engine.gate.clear()
     first = threading.Thread(target=batcher.predict, args=([image(0)], Call()))
@@ -75,7 +76,7 @@ def test_images_that_wait_together_go_through_the_model_together():
 
 def test_an_image_that_breaks_its_batch_fails_alone():
     engine = Engine()
-    batcher = Batcher(engine, 4, lambda size, waiting: None)
+    batcher = Batcher(engine, lambda size, waiting: None)
     batcher.start()
     engine.gate.clear()
     results = {}
@@ -98,7 +99,7 @@ def test_an_image_that_breaks_its_batch_fails_alone():
 
 def test_images_that_nobody_waits_for_any_more_cost_no_forward():
     engine = Engine()
-    batcher = Batcher(engine, 8, lambda size, waiting: None)
+    batcher = Batcher(engine, lambda size, waiting: None)
     engine.gate.clear()
     here, (gone, other_end) = socket.socketpair(), socket.socketpair()
     with ThreadPoolExecutor() as pool:

@@ -2,9 +2,10 @@
 
 import logging
 import sys
+from dataclasses import replace
 
 from kennel.container.environment import TrainingEnvironment
-from kennel.hyperparameters import SEARCH, parse_hyperparameters
+from kennel.hyperparameters import OBJECTIVE, SEARCH, parse_hyperparameters
 from kennel.training.job import Job
 
 
@@ -14,6 +15,8 @@ def read_job(given: TrainingEnvironment) -> Job:
 
     values = {name: value for name, value in given.hyperparameters.items() if name != SEARCH}
     hyperparameters = parse_hyperparameters(values)
+    if OBJECTIVE in given.hyperparameters:  # a trial: of many, few are ever served
+        hyperparameters = replace(hyperparameters, export="none")
     choose_rules(hyperparameters.rules, hyperparameters.rule_parameters)  # bad ones are refused before anything begins
     return Job(
         hyperparameters=hyperparameters,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kennel.container.environment import (
     BIND_TO_PORT,
     DEFAULT_ACCEPT,
+    ENGINE,
     MAX_PAYLOAD,
     METRICS_NAMESPACE,
     REQUEST_LOG,
@@ -52,19 +53,18 @@ def create_app() -> "Flask":
 
     What is wrong with the model is said once, in full, and ends the server (contract E7).
     """
-    import torch  # noqa: PLC0415 - slow, and not needed to refuse bad variables
-
+    from kennel.engines.choice import AUTO  # noqa: PLC0415 - slow, and not needed to refuse bad variables
     from kennel.serving.app import create_app as create  # noqa: PLC0415 - as above
     from kennel.serving.service import Settings, load_service  # noqa: PLC0415 - as above
 
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-    torch.set_num_threads(1)  # a thread pool begun before the fork would hang the worker
     try:
         settings = Settings(
             max_payload=payload_limit(),
             patience=invocation_seconds(),
             default_accept=variable(DEFAULT_ACCEPT, "application/json"),
             log_share=share_variable(REQUEST_LOG, 1),
+            engine=variable(ENGINE, AUTO),
             metrics_namespace=variable(METRICS_NAMESPACE, ""),
         )
         return create(load_service(folders().model, settings), settings)

@@ -12,6 +12,11 @@ class Engine(Protocol):
     name: str  # as logs and reports call it
 
     @property
+    def batch_size(self) -> int:
+        """How many images go through it together at most: with more it is not faster."""
+        ...
+
+    @property
     def device(self) -> str:
         """Where it runs, for the log; known after `warm_up`."""
         ...

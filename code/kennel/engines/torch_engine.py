@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from kennel.engines.device import describe_device, pick_device
+from kennel.engines.device import describe_device, fast_precision, pick_device
 from kennel.images.augment import apply_view
 from kennel.images.preprocess import Preprocessing
-from kennel.machine import available_cores
+from kennel.machine import share_of_cores
 from kennel.model.backbones import weights_fingerprint
 from kennel.model.classifier import Classifier
 
@@ -90,15 +90,25 @@ def fold_batch_norms(backbone: nn.Module) -> nn.Module:
 
 
 class TorchEngine:
-    """The float32 reference: what a job's test figures are measured with."""
-
-    name = "torch-fp32"
+    """A classifier as it was trained; in float32 it is the reference that a job's test figures are measured with."""
 
     def __init__(
-        self, classifier: Classifier, preprocessing: Preprocessing, views: tuple[str, ...] = ("original",)
+        self,
+        classifier: Classifier,
+        preprocessing: Preprocessing,
+        views: tuple[str, ...] = ("original",),
+        precision: torch.dtype | None = torch.float32,
+        processes: int = 1,
     ) -> None:
+        """Run the backbone in `precision`, the head in float32; `processes` like this one share the machine.
+
+        Without `precision` it is the fastest of the device that `warm_up` finds.
+        """
+        self.name = "torch-fp32" if precision == torch.float32 else "torch-half"
+        self._precision = precision
         self._views = views
-        self.backbone = FrozenBackbone(classifier.backbone)
+        self._processes = processes
+        self.backbone = FrozenBackbone(classifier.backbone, precision or torch.float32)
         self._head = copy.deepcopy(classifier.head).eval()
         self._size = preprocessing.crop
         self._device = torch.device("cpu")
@@ -108,6 +118,11 @@ class TorchEngine:
         """See `Engine.device`."""
         return describe_device(self._device)
 
+    @property
+    def batch_size(self) -> int:
+        """See `Engine.batch_size`."""
+        return self.backbone.batch_size
+
     def to(self, device: torch.device) -> None:
         """Run on `device` from now on."""
         self._device = device
@@ -116,8 +131,10 @@ class TorchEngine:
 
     def warm_up(self) -> None:
         """See `Engine.warm_up`."""
-        torch.set_num_threads(available_cores())
-        self.to(pick_device())
+        torch.set_num_threads(share_of_cores(self._processes))
+        device = pick_device()
+        self.backbone.precision = self._precision or fast_precision(device)
+        self.to(device)
         self.probabilities(np.zeros((1, 3, self._size, self._size), np.float32))
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:

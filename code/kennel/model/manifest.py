@@ -22,6 +22,30 @@ def _versions() -> dict[str, str]:
     return {"kennel": kennel.__version__, "python": platform.python_version(), **packages}
 
 
+class EngineRecord(BaseModel):
+    """How a runtime did with the model when it was exported, on validation images."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str  # as `Engine.name`
+    images: int = 0  # that it was measured on
+    accuracy: float = 0.0
+    agreement: float = 0.0  # share of the images for which its best class is the float32 model's
+    milliseconds: float = 0.0  # of one image by itself, on the machine that exported it
+    instructions: tuple[str, ...] = ()  # of that machine's CPU: arithmetic may differ with them
+    refused: str = ""  # why it is not to be used
+
+    def line(self) -> str:
+        """Return the record as a line of a log."""
+        if not self.images:
+            return f"engine name={self.name}; refused={self.refused};"
+        end = f" refused={self.refused};" if self.refused else ""
+        return (
+            f"engine name={self.name}; accuracy={self.accuracy:.4f}; agreement={self.agreement:.4f}; "
+            f"milliseconds={self.milliseconds:.2f};{end}"
+        )
+
+
 class Manifest(BaseModel):
     """What `kennel.json` says: all that serving has to know beside the weights."""
 
@@ -36,6 +60,7 @@ class Manifest(BaseModel):
     views: tuple[str, ...] = ("original",)  # of an image; the answer is the average of what the network says of them
     hyperparameters: dict[str, Any] = Field(default_factory=dict)  # of the job that made the model
     metrics: dict[str, float] = Field(default_factory=dict)  # of the epoch that was kept
+    engines: tuple[EngineRecord, ...] = ()  # the float32 model first; what is not refused has a file in the folder
     versions: dict[str, str] = Field(default_factory=_versions)  # of what made the model
     created: datetime = Field(default_factory=lambda: datetime.now(UTC))
 

@@ -18,6 +18,7 @@ Part = Literal[  # those of `kennel.training.watching`, which the profiler does 
     "evaluation",
     "checkpoint",
     "test",
+    "export",
     "profiling",  # what starting and reading torch's profiler took
     "other",  # what comes after the last part that was told
 ]

@@ -26,6 +26,7 @@ PARTS = {  # what a page calls them, in the order of a job
     "evaluation": "validation",
     "checkpoint": "checkpoints",
     "test": "saving and test",
+    "export": "export for other engines",
     "profiling": "the profiler itself",
     "other": "the rest",
 }

@@ -40,15 +40,15 @@ class _Item:
 class Batcher:
     """A queue of images in front of an engine.
 
-    It takes what waits, up to `batch_size` images, and never waits for more. Images whose caller no longer waits are
-    dropped before they cost anything. A batch that fails is run again image by image, so that only the culprit fails.
+    It takes what waits, up to the engine's batch size, and never waits for more. Images whose caller no longer waits
+    are dropped before they cost anything. A batch that fails is run again image by image, so that only the culprit
+    fails.
     The queue is bounded by whoever admits requests: each waits for its images.
     """
 
-    def __init__(self, engine: Engine, batch_size: int, saw_batch: Callable[[int, int], None]) -> None:
+    def __init__(self, engine: Engine, saw_batch: Callable[[int, int], None]) -> None:
         """`saw_batch` hears how many images each batch has, and how many are left in the queue."""
         self._engine = engine
-        self._batch_size = batch_size
         self._saw_batch = saw_batch
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -75,7 +75,7 @@ class Batcher:
     def _run(self) -> None:
         while True:
             items = [self._queue.get()]
-            while len(items) < self._batch_size:
+            while len(items) < self._engine.batch_size:
                 try:
                     items.append(self._queue.get_nowait())
                 except queue.Empty:

@@ -13,10 +13,10 @@ from flask.typing import ResponseReturnValue
 from numpy.typing import NDArray
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from kennel.engines import Engine, TorchEngine
-from kennel.engines.torch_engine import BATCH
+from kennel.engines.choice import AUTO, load_engine
+from kennel.engines.engine import Engine
 from kennel.images.preprocess import Preprocessing
-from kennel.model.artifact import load_artifact
+from kennel.model.manifest import load_manifest
 from kennel.serving.batcher import Batcher, Call
 from kennel.serving.codecs import JSON, Answer, Row, decode_request, encode_answer, parse_accept
 from kennel.serving.errors import Overloaded, RequestError, TooLarge
@@ -34,6 +34,8 @@ class Settings:
     max_requests: int = 64  # requests in work or waiting; one more is answered 503 at once
     default_accept: str = JSON
     log_share: float = 1.0  # of the requests that are answered well; the others are always logged
+    engine: str = AUTO  # what runs the model
+    processes: int = 1  # that serve side by side
     metrics_namespace: str = ""  # of CloudWatch, for figures every minute; "" wants none
 
 
@@ -49,7 +51,7 @@ class Service:
         self._classes = classes
         self._settings = settings
         self.telemetry = Telemetry(model, engine.name, settings.log_share, settings.metrics_namespace)
-        self._batcher = Batcher(engine, BATCH, self.telemetry.saw_batch)
+        self._batcher = Batcher(engine, self.telemetry.saw_batch)
         self._places = threading.BoundedSemaphore(settings.max_requests)
 
     def start(self) -> None:
@@ -100,7 +102,9 @@ class Service:
             images = decode_request(body, content_type, self._preprocessing)
         while True:
             with trace.phase("decode"):
-                part = list(islice(images, BATCH))  # a request's images are in memory a batch at a time
+                part = list(
+                    islice(images, self._engine.batch_size)
+                )  # a request's images are in memory a batch at a time
             if not part:
                 break
             trace.images += len(part)
@@ -125,6 +129,8 @@ class Service:
 
 def load_service(model_dir: Path, settings: Settings) -> Service:
     """Load a model folder. Raises ArtifactError when there is no model in it."""
-    classifier, manifest = load_artifact(model_dir)
-    engine = TorchEngine(classifier, manifest.preprocessing, manifest.views)
+    manifest = load_manifest(model_dir)
+    for record in manifest.engines:
+        log.info(record.line())
+    engine = load_engine(model_dir, settings.engine, settings.processes)
     return Service(engine, manifest.preprocessing, manifest.classes, settings, model=manifest.backbone)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from kennel.atomic import replacing
 from kennel.cache import Cache
-from kennel.engines import TorchEngine
 from kennel.engines.device import pick_device
+from kennel.engines.torch_engine import TorchEngine
 from kennel.images.pack import PackedImages
 from kennel.model.artifact import load_artifact
 from kennel.training.features import extract_features

@@ -7,7 +7,7 @@ import base64
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from kennel.atomic import write_json
 from kennel.engines.device import describe_device, pick_device
 from kennel.harmless import harmless
 from kennel.images.pack import PackedImages
+from kennel.model.manifest import EngineRecord
 from kennel.training.distributed import Processes
 from kennel.training.evaluate import Evaluation
 from kennel.training.loop import OnEpoch, log_epoch
@@ -68,6 +69,12 @@ def record_result(folder: Path, epoch: int, metrics: Mapping[str, float], hyperp
     """Write down the epoch that is kept, what the saved model was measured with, and what it was trained with."""
     with _written(RECORD):
         _append(folder, {"best_epoch": epoch, **metrics, "hyperparameters": hyperparameters})
+
+
+def record_engines(folder: Path, records: Sequence[EngineRecord]) -> None:
+    """Write down how the engines did that the model was exported for."""
+    with _written(RECORD):
+        _append(folder, {"engines": [record.model_dump() for record in records]})
 
 
 def record_worst(folder: Path, evaluation: Evaluation, images: PackedImages) -> None:

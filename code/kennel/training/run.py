@@ -30,7 +30,7 @@ from kennel.training.job import Job
 from kennel.training.loop import BestEpoch, OnEpoch, fit, log_epoch
 from kennel.training.phases import Features, Session, head_phase, make_features, network_phase
 from kennel.training.progress import StopSignal, reporter
-from kennel.training.record import epoch_recorder, record_result, record_worst
+from kennel.training.record import epoch_recorder, record_engines, record_result, record_worst
 from kennel.training.watching import UNWATCHED, Watching
 
 # hyperparameters that change nothing about the network: a job that is resumed may have others
@@ -177,12 +177,38 @@ class Trainer:
                     write_evaluation(job.output_dir, split, evaluation)
                     record_worst(job.output_dir, evaluation, images[split])
         except Stopped:
-            by = "request" if (by := self._session.stop.by) == "SIGTERM" else by
-            log.info("stopped on %s: epoch %d is saved as the model, the test is left out", by, best.epoch)
+            log.info(
+                "stopped on %s: epoch %d is saved as the model, the test is left out", self._stopped_by, best.epoch
+            )
         save_manifest(job.model_dir, manifest.model_copy(update={"metrics": best.metrics | metrics}))
         record_result(job.output_dir, best.epoch, metrics, asdict(hp))
         self._watching.timer.mark("test")
         log.info(metric_line(f"{BEST_EPOCH}{best.epoch};", metrics))
+        if hp.exports and not self._session.stop.is_set():
+            self._export(hp)
+            self._watching.timer.mark("export")
+
+    def _export(self, hp: Hyperparameters) -> None:
+        """Save the model, which is complete, for other engines too."""
+        from kennel.engines.export import export_engines  # noqa: PLC0415 - OpenVINO, which only this needs
+
+        images = self._session.data.images(hp)
+        train, valid = images["train"], images["valid"]
+
+        def report(engine: str, done: int, total: int) -> None:
+            if self._session.stop.is_set():
+                raise Stopped(f"while measuring {engine}: {done} of {total} images done")
+
+        try:
+            records = export_engines(self._job.model_dir, hp.exports, train.pixels, valid.pixels, valid.labels, report)
+        except Stopped:
+            log.info("stopped on %s: the model is saved, its export is left out", self._stopped_by)
+        else:
+            record_engines(self._job.output_dir, records)
+
+    @property
+    def _stopped_by(self) -> str:
+        return "request" if (by := self._session.stop.by) == "SIGTERM" else by
 
     def _precision(self, hp: Hyperparameters) -> torch.dtype:
         """Return the precision of the passes through the backbone."""

@@ -19,6 +19,7 @@ Part = Literal[
     "evaluation",
     "checkpoint",
     "test",
+    "export",
 ]
 
 

@@ -1,0 +1,235 @@
+"""Save a model for other runtimes too, and keep of them what answers as the model itself does."""
+
+import logging
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kennel.engines.device import pick_device
+from kennel.engines.engine import Engine
+from kennel.engines.openvino_engine import OpenvinoEngine
+from kennel.engines.torch_engine import TorchEngine
+from kennel.errors import Stopped
+from kennel.images.augment import apply_view
+from kennel.images.preprocess import Preprocessing
+from kennel.machine import cpu_instructions
+from kennel.model.artifact import load_artifact
+from kennel.model.classifier import Classifier
+from kennel.model.manifest import EngineRecord, Manifest, load_manifest, save_manifest
+
+AGREEMENT = {"openvino-bf16": 0.98, "openvino-int8": 0.97}  # the least share of images with the same best class
+LOST_ACCURACY = 0.005  # at most, or one image
+LEAST_IMAGES = 50  # with fewer, an agreement of 98 % is all of them
+MOST_IMAGES = 1000  # more would only take longer
+CALIBRATION = 300  # training images that 8-bit ranges are taken from: NNCF's own number
+_TIMED = 15  # forwards of one image each, of which the median counts
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[str, int, int], None]  # engine, images done, images in all; may raise to end the work
+
+
+def export_engines(
+    folder: Path,
+    names: Sequence[str],
+    training: NDArray[np.uint8],
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    report: Report,
+) -> tuple[EngineRecord, ...]:
+    """Export the model in `folder` for each runtime of `names`, judge it on `images`, and write down how it did.
+
+    `training` (M, S, S, 3) and `images` (N, S, S, 3) are decoded images; `labels` (N,) say what is right. An engine is
+    kept when its accuracy is at most half a point, or one image, below that of the float32 model, and its best class is
+    the same for 98 % of the images (bfloat16) or 97 % (8 bits). What is refused leaves no file, only its record in
+    `kennel.json`; so does what cannot be made. Returns all records, the first that of the float32 model; none when
+    there are too few images to judge by. Raises ArtifactError where there is no model.
+    """
+    if len(images) < LEAST_IMAGES:
+        log.info(
+            "no engine is exported: %d validation images are too few to judge it by, it takes %d",
+            len(images),
+            LEAST_IMAGES,
+        )
+        return ()
+    classifier, manifest = load_artifact(folder)
+    rows = _spread(len(images), MOST_IMAGES)
+    judge = _Judge(manifest.preprocessing, images, labels, rows, report)
+    reference = TorchEngine(classifier, manifest.preprocessing, manifest.views)
+    reference.to(pick_device())
+    records = [judge.measure(reference)]
+    graph = _graph(classifier, manifest)
+    for name in names:
+        record = EngineRecord(name=name)
+        for make in _RECIPES[name]:
+            record = _attempt(folder / f"{name}.xml", partial(make, graph, manifest, training), manifest, judge)
+            log.info(record.line())
+            if not record.refused:
+                break
+        records.append(record)
+    save_manifest(folder, load_manifest(folder).model_copy(update={"engines": tuple(records)}))
+    return tuple(records)
+
+
+def _attempt(file: Path, make: Callable[[], openvino.Model], manifest: Manifest, judge: "_Judge") -> EngineRecord:
+    """Write a model to `file` and measure it; what is refused leaves no file."""
+    try:
+        openvino.save_model(make(), file)  # with weights of 16 bits
+        engine = OpenvinoEngine(file, manifest.preprocessing.crop)
+        engine.warm_up()
+        record = judge.measure(engine)
+    except Stopped:
+        _remove(file)
+        raise
+    except Exception as error:  # whatever a runtime raises: the model itself is saved already
+        log.warning("%s cannot be exported", file.stem, exc_info=True)
+        record = EngineRecord(name=file.stem, refused=f"it cannot be made: {str(error).strip().splitlines()[-1][:200]}")
+    if record.refused:
+        _remove(file)
+    return record
+
+
+def _remove(file: Path) -> None:
+    for part in (file, file.with_suffix(".bin")):
+        part.unlink(missing_ok=True)
+
+
+class _Judge:
+    """Measures engines on the same images; the first is what the others are compared with."""
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        report: Report,
+    ) -> None:
+        self._preprocessing = preprocessing
+        self._images = images
+        self._labels = labels[rows]
+        self._rows = rows
+        self._report = report
+        self._expected: NDArray[np.int64] | None = None
+        self._accuracy = 0.0
+
+    def measure(self, engine: Engine) -> EngineRecord:
+        """Run an engine, which is warm, over the images."""
+        best = self._best(engine)
+        accuracy = float((best == self._labels).mean())
+        if self._expected is None:
+            self._expected, self._accuracy = best, accuracy
+        agreement = float((best == self._expected).mean())
+        return EngineRecord(
+            name=engine.name,
+            images=len(best),
+            accuracy=accuracy,
+            agreement=agreement,
+            milliseconds=self._milliseconds(engine),
+            instructions=cpu_instructions(),
+            refused=self._objection(engine.name, accuracy, agreement),
+        )
+
+    def _objection(self, name: str, accuracy: float, agreement: float) -> str:
+        lost, least = self._accuracy - accuracy, AGREEMENT.get(name, 0.0)
+        if lost > max(LOST_ACCURACY, 1 / len(self._rows)) + 1e-9:
+            return f"its accuracy is {accuracy:.4f} where the model's is {self._accuracy:.4f}"
+        if agreement < least:
+            return f"it agrees with the model on {agreement:.1%} of the images, and {least:.0%} is the least"
+        return ""
+
+    def _best(self, engine: Engine) -> NDArray[np.int64]:
+        answers = []
+        for start in range(0, len(self._rows), engine.batch_size):
+            answers.append(engine.probabilities(self._batch(self._rows[start : start + engine.batch_size])))
+            self._report(engine.name, min(start + engine.batch_size, len(self._rows)), len(self._rows))
+        best: NDArray[np.int64] = np.concatenate(answers).argmax(axis=1)
+        return best
+
+    def _milliseconds(self, engine: Engine) -> float:
+        image, seconds = self._batch(self._rows[:1]), []
+        for _ in range(_TIMED):
+            began = time.perf_counter()
+            engine.probabilities(image)
+            seconds.append(time.perf_counter() - began)
+        return round(statistics.median(seconds) * 1e3, 3)
+
+    def _batch(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.ascontiguousarray(self._preprocessing.normalize(self._images[rows]))
+
+
+class _Answering(nn.Module):
+    """Normalized images to probabilities, in all views that the model's answer is the average of."""
+
+    def __init__(self, classifier: Classifier, views: Sequence[str]) -> None:
+        super().__init__()
+        self._classifier = classifier
+        self._views = tuple(views)
+
+    def forward(self, images: Tensor) -> Tensor:
+        answers = [torch.softmax(self._classifier(apply_view(view, images)), dim=1) for view in self._views]
+        return torch.stack(answers).mean(dim=0)
+
+
+def _graph(classifier: Classifier, manifest: Manifest) -> openvino.Model:
+    size = manifest.preprocessing.crop
+    network = _Answering(classifier, manifest.views).eval()
+    with torch.inference_mode():
+        return openvino.convert_model(network, example_input=torch.zeros(2, 3, size, size), input=[-1, 3, size, size])
+
+
+Recipe = Callable[[openvino.Model, Manifest, NDArray[np.uint8]], openvino.Model]
+
+
+def _as_it_is(graph: openvino.Model, manifest: Manifest, training: NDArray[np.uint8]) -> openvino.Model:
+    return graph
+
+
+def _quantized(graph: openvino.Model, manifest: Manifest, training: NDArray[np.uint8]) -> openvino.Model:
+    """Return the graph with 8-bit convolutions and products (post-training quantization)."""
+    import nncf  # noqa: PLC0415 - two seconds, and only for this
+
+    return _quantize(graph, manifest, training, preset=nncf.QuantizationPreset.PERFORMANCE)
+
+
+def _quantized_with_care(graph: openvino.Model, manifest: Manifest, training: NDArray[np.uint8]) -> openvino.Model:
+    """Return the same with asymmetric ranges, and weights of 7 bits, whose sums saturate on no CPU."""
+    import nncf  # noqa: PLC0415 - as above
+
+    fix = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+    return _quantize(graph, manifest, training, preset=nncf.QuantizationPreset.MIXED, advanced_parameters=fix)
+
+
+def _quantize(graph: openvino.Model, manifest: Manifest, training: NDArray[np.uint8], **options: Any) -> openvino.Model:
+    import nncf  # noqa: PLC0415 - as above
+
+    nncf.set_log_level(logging.ERROR)
+    rows = _spread(len(training), CALIBRATION)
+    images = [np.ascontiguousarray(manifest.preprocessing.normalize(training[row][None])) for row in rows]
+    if manifest.backbone.startswith(("vit", "swin", "maxvit")):
+        options["model_type"] = nncf.ModelType.TRANSFORMER
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # its progress bars
+        return nncf.quantize(graph, nncf.Dataset(images), subset_size=len(images), **options)
+
+
+# what is tried in turn until one is as right as the model itself
+_RECIPES: Mapping[str, Sequence[Recipe]] = {
+    "openvino-bf16": (_as_it_is,),
+    "openvino-int8": (_quantized, _quantized_with_care),
+}
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """Return up to `most` rows of `count`, evenly: images lie class by class."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
