@@ -22,6 +22,7 @@ from kennel.tuning.summary import JSON, read_best
 from kennel_cli import dataset, endpoints, registry
 from kennel_cli.debug import debug
 from kennel_cli.demo import run_demo
+from kennel_cli.export import export
 from kennel_cli.follow import print_end, show_to_end, stop_training
 from kennel_cli.jobs import earlier_model, job_inputs, start_training, training_request
 from kennel_cli.places import (
@@ -167,6 +168,7 @@ def train(
 app.command()(tune)
 app.command()(debug)
 app.command()(report)
+app.command()(export)
 
 
 @app.command()

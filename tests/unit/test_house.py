@@ -47,6 +47,7 @@ LIGHT = {
 # who may import what is not light: the local tuner, the summary where Optuna is installed, and rules on saved tensors
 HEAVY = {
     "tuning_keeper.py": {"kennel.tuning.search"},
+    "export.py": {"kennel.model.manifest", "kennel.training.exporting"},
     "watch.py": {"kennel.tuning.importance"},
     "debug.py": {"kennel.judging.judge", "kennel.debugger.rules", "kennel.debugger.trial"},
 }

@@ -4,11 +4,10 @@ import logging
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openvino
@@ -71,13 +70,9 @@ def export_engines(
     records = [judge.measure(reference)]
     graph = _graph(classifier, manifest)
     for name in names:
-        record = EngineRecord(name=name)
-        for make in _RECIPES[name]:
-            record = _attempt(folder / f"{name}.xml", partial(make, graph, manifest, training), manifest, judge)
-            log.info(record.line())
-            if not record.refused:
-                break
-        records.append(record)
+        make = partial(_quantized, graph, manifest, training) if name == "openvino-int8" else lambda: graph
+        records.append(_attempt(folder / f"{name}.xml", make, manifest, judge))
+        log.info(records[-1].line())
     save_manifest(folder, load_manifest(folder).model_copy(update={"engines": tuple(records)}))
     return tuple(records)
 
@@ -189,45 +184,26 @@ def _graph(classifier: Classifier, manifest: Manifest) -> openvino.Model:
         return openvino.convert_model(network, example_input=torch.zeros(2, 3, size, size), input=[-1, 3, size, size])
 
 
-Recipe = Callable[[openvino.Model, Manifest, NDArray[np.uint8]], openvino.Model]
-
-
-def _as_it_is(graph: openvino.Model, manifest: Manifest, training: NDArray[np.uint8]) -> openvino.Model:
-    return graph
-
-
 def _quantized(graph: openvino.Model, manifest: Manifest, training: NDArray[np.uint8]) -> openvino.Model:
-    """Return the graph with 8-bit convolutions and products (post-training quantization)."""
+    """Return the graph with 8-bit convolutions and products (post-training quantization).
+
+    The ranges of activations are asymmetric: most of the newer networks have others than ReLU.
+    """
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # NNCF lets it look for compilers
     import nncf  # noqa: PLC0415 - two seconds, and only for this
-
-    return _quantize(graph, manifest, training, preset=nncf.QuantizationPreset.PERFORMANCE)
-
-
-def _quantized_with_care(graph: openvino.Model, manifest: Manifest, training: NDArray[np.uint8]) -> openvino.Model:
-    """Return the same with asymmetric ranges, and weights of 7 bits, whose sums saturate on no CPU."""
-    import nncf  # noqa: PLC0415 - as above
-
-    fix = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
-    return _quantize(graph, manifest, training, preset=nncf.QuantizationPreset.MIXED, advanced_parameters=fix)
-
-
-def _quantize(graph: openvino.Model, manifest: Manifest, training: NDArray[np.uint8], **options: Any) -> openvino.Model:
-    import nncf  # noqa: PLC0415 - as above
 
     nncf.set_log_level(logging.ERROR)
     rows = _spread(len(training), CALIBRATION)
     images = [np.ascontiguousarray(manifest.preprocessing.normalize(training[row][None])) for row in rows]
-    if manifest.backbone.startswith(("vit", "swin", "maxvit")):
-        options["model_type"] = nncf.ModelType.TRANSFORMER
+    is_transformer = manifest.backbone.startswith(("vit", "swin", "maxvit"))
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # its progress bars
-        return nncf.quantize(graph, nncf.Dataset(images), subset_size=len(images), **options)
-
-
-# what is tried in turn until one is as right as the model itself
-_RECIPES: Mapping[str, Sequence[Recipe]] = {
-    "openvino-bf16": (_as_it_is,),
-    "openvino-int8": (_quantized, _quantized_with_care),
-}
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(images),
+            subset_size=len(images),
+            preset=nncf.QuantizationPreset.MIXED,
+            model_type=nncf.ModelType.TRANSFORMER if is_transformer else None,
+        )
 
 
 def _spread(count: int, most: int) -> NDArray[np.int64]:
