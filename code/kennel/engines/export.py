@@ -25,7 +25,7 @@ from kennel.images.preprocess import Preprocessing
 from kennel.machine import cpu_instructions
 from kennel.model.artifact import load_artifact
 from kennel.model.classifier import Classifier
-from kennel.model.manifest import EngineRecord, Manifest, load_manifest, save_manifest
+from kennel.model.manifest import EngineRecord, Manifest, save_manifest
 
 AGREEMENT = {"openvino-bf16": 0.98, "openvino-int8": 0.97}  # the least share of images with the same best class
 LOST_ACCURACY = 0.005  # at most, or one image
@@ -73,7 +73,9 @@ def export_engines(
         make = partial(_quantized, graph, manifest, training) if name == "openvino-int8" else lambda: graph
         records.append(_attempt(folder / f"{name}.xml", make, manifest, judge))
         log.info(records[-1].line())
-    save_manifest(folder, load_manifest(folder).model_copy(update={"engines": tuple(records)}))
+    made = {record.name for record in records}
+    before = [record for record in manifest.engines if record.name not in made]
+    save_manifest(folder, manifest.model_copy(update={"engines": (*records, *before)}))
     return tuple(records)
 
 
