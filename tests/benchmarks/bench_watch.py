@@ -58,8 +58,8 @@ class Turns:
         if part == "evaluation":
             self._before = None
 
-    def end_step(self, images: int) -> None:
-        self._told.end_step(images)
+    def end_step(self, images: int, slowed: bool) -> None:
+        self._told.end_step(images, slowed)
         if not self.is_network:
             return
         now = time.perf_counter()

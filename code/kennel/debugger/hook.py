@@ -113,8 +113,9 @@ class TensorHook:
                 if weight.grad is not None:
                     self._save(f"gradient/{parameter_name(self._module, name)}", weight.grad / times)
 
-    def end_step(self) -> None:
-        """Do nothing: weights are saved before a step."""
+    def end_step(self) -> bool:
+        """Return whether the step was saved; its weights were, before it."""
+        return self._saving
 
     def end_evaluation(self) -> None:
         """Do nothing: steps of an evaluation are steps."""

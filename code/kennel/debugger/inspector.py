@@ -39,8 +39,8 @@ class Watcher(Protocol):
         """Look at the gradients, which are `scale()` times too large."""
         ...
 
-    def end_step(self) -> None:
-        """Look at the weights."""
+    def end_step(self) -> bool:
+        """Look at the weights; return whether looking has slowed this step."""
         ...
 
     def end_evaluation(self) -> None:
@@ -105,9 +105,16 @@ class Inspector:
         """Look at the gradients, which are `scale()` times too large."""
         self._tell(lambda watcher: watcher.end_backward(scale))
 
-    def end_step(self) -> None:
-        """Look at the weights, which the step has changed."""
-        self._tell(lambda watcher: watcher.end_step())
+    def end_step(self) -> bool:
+        """Look at the weights, which the step has changed; return whether looking has slowed this step."""
+        slowed = False
+
+        def tell(watcher: Watcher) -> None:
+            nonlocal slowed
+            slowed |= watcher.end_step()
+
+        self._tell(tell)
+        return slowed
 
     def end_evaluation(self) -> None:
         """Judge, when it is time to."""

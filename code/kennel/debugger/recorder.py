@@ -103,10 +103,10 @@ class Recorder:
                     self._earlier[name, comparison] = step, weight.clone()
 
     @torch.no_grad()
-    def end_step(self) -> None:
-        """Measure how the step has changed the weights; fetch all numbers of a measured step."""
+    def end_step(self) -> bool:
+        """Measure how the step has changed the weights; return whether it was measured, and its numbers are fetched."""
         if not self._measuring:
-            return
+            return False
         step = self._steps[Mode.TRAIN]
         for (name, comparison), (since, before) in list(self._earlier.items()):
             if step - since + 1 >= (comparison.num_steps or 1):
@@ -114,6 +114,7 @@ class Recorder:
                 self._taken.append((self._series_of(name), step, comparison, change))
                 del self._earlier[name, comparison]
         self.settle()
+        return True
 
     def end_evaluation(self) -> None:
         """Take note that an evaluation is complete."""

@@ -15,6 +15,7 @@ Part = Literal[  # those of `kennel.training.watching`, which the profiler does 
     "forward",
     "backward",
     "optimizer",
+    "debugging",
     "evaluation",
     "checkpoint",
     "test",
@@ -52,7 +53,7 @@ class Stage:
     steps: int
     images: int  # that this process has seen in them
     parts: Mapping[str, float] = field(default_factory=dict)  # seconds of all steps
-    judged: int = 0  # steps but the first and those that torch's profiler slowed down; what follows is of these
+    judged: int = 0  # steps but the first and those that were slower for being watched; what follows is of these
     mean: float = 0.0  # seconds
     deviation: float = 0.0  # seconds
     bins: Mapping[int, int] = field(default_factory=dict)  # steps of RATIO ** bin seconds, up to RATIO times as long
@@ -193,7 +194,7 @@ class Ledger:
             self._has_features |= part == "features"
 
     def end_step(self, images: int, slowed: bool = False) -> None:
-        """Take note that the parts since the step before were a step, `slowed` by torch's profiler or not."""
+        """Take note that the parts since the step before were a step, `slowed` by those who watch it or not."""
         if self.first_step is None:
             self.first_step = self.elapsed
         if self._is_over:

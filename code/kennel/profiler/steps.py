@@ -67,12 +67,15 @@ class StepTimer:
             if self._pending[0].event is None:
                 self._resolve()
 
-    def end_step(self, images: int) -> None:
-        """Take note that a training step on so many of this process's images ends here."""
+    def end_step(self, images: int, slowed: bool = False) -> None:
+        """Take note that a training step on so many of this process's images ends here, `slowed` by who looked at it.
+
+        One that torch's profiler looks at is slowed by that.
+        """
         if self._is_off():
             return
         with self._fuse:
-            self._pending.append(_Moment(None, 0.0, None, images, self._operators.is_recording))
+            self._pending.append(_Moment(None, 0.0, None, images, slowed or self._operators.is_recording))
             self._resolve()
             if self._operators.end_step():
                 self.mark("profiling")

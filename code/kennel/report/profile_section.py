@@ -23,6 +23,7 @@ PARTS = {  # what a page calls them, in the order of a job
     "forward": "forward",
     "backward": "backward",
     "optimizer": "optimizer",
+    "debugging": "the debugger",
     "evaluation": "validation",
     "checkpoint": "checkpoints",
     "test": "saving and test",

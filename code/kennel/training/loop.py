@@ -114,7 +114,9 @@ class _Run:
             draws = generator_for(*place, "mixing")
             inputs, others, share = mix(inputs, batch.labels, hp.mixup, hp.cutmix, draws)
         labels, others = batch.labels[: batch.own], others[: batch.own]
+        self._timer.mark("forward")
         self._inspector.begin_step("TRAIN", labels)
+        self._timer.mark("debugging")
         with torch.autocast(self._device.type, phase.precision, enabled=phase.precision is not torch.float32):
             logits = self._network(inputs)
         logits = logits[: batch.own].float()
@@ -125,24 +127,28 @@ class _Run:
             right = share * right + (1 - share) * (logits.detach().argmax(1) == others).sum()
         whole = len(batch.everyone) if weights is None else weights[batch.everyone].sum()
         mean = losses.sum() / whole
-        self._inspector.end_forward(logits.detach(), mean.detach() * self._processes.count)
         phase.optimizer.zero_grad(set_to_none=True)
         self._timer.mark("forward")
+        self._inspector.end_forward(logits.detach(), mean.detach() * self._processes.count)
+        self._timer.mark("debugging")
         # what several processes find is averaged, not added up, and each has only its share of the rows
         self._scaler.scale(mean * self._processes.count).backward()  # type: ignore[no-untyped-call]
-        self._inspector.end_backward(self._scaler.get_scale)
         self._timer.mark("backward")
+        self._inspector.end_backward(self._scaler.get_scale)
+        self._timer.mark("debugging")
         self._scaler.step(phase.optimizer)
         self._scaler.update()
         phase.scheduler.step()
         if self._average:
             self._average.update(phase.module)
-        self._inspector.end_step()
+        self._timer.mark("optimizer")
+        slowed = self._inspector.end_step()
+        self._timer.mark("debugging")
         self.totals += torch.stack([mean.detach() * len(batch.everyone), right.float()])
         self.rows += batch.own
         self.step += 1
         self._timer.mark("optimizer")
-        self._timer.end_step(batch.own)
+        self._timer.end_step(batch.own, slowed)
 
     def agree(self) -> None:
         """Take the main process's running statistics: all measure the network that it saves."""
@@ -313,7 +319,8 @@ def evaluate_batches(
         loss, right = F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()
         watching.inspector.end_forward(logits, loss / batch.own)
         totals = totals.to(loss.device) + torch.stack([loss.double(), right.double()])
-    watching.inspector.end_evaluation()
     watching.timer.mark("evaluation")
+    watching.inspector.end_evaluation()
+    watching.timer.mark("debugging")
     loss_sum, right_sum = processes.add_up(totals).tolist()
     return {"valid_loss": loss_sum / batches.rows, "valid_accuracy": right_sum / batches.rows}

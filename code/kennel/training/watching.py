@@ -16,6 +16,7 @@ Part = Literal[
     "forward",
     "backward",
     "optimizer",
+    "debugging",  # what the inspector took, beside its looks into the forward pass
     "evaluation",
     "checkpoint",
     "test",
@@ -42,8 +43,8 @@ class Inspector(Protocol):
         """Look at the gradients, which are `scale()` times too large; to ask may wait for the device."""
         ...
 
-    def end_step(self) -> None:
-        """Look at the weights, which the step has changed."""
+    def end_step(self) -> bool:
+        """Look at the weights, which the step has changed; return whether looking has slowed this step."""
         ...
 
     def end_evaluation(self) -> None:
@@ -62,8 +63,8 @@ class Timer(Protocol):
         """Count the time since the mark before to `part`."""
         ...
 
-    def end_step(self, images: int) -> None:
-        """Take note that a training step on so many of this process's images ends here."""
+    def end_step(self, images: int, slowed: bool) -> None:
+        """Take note that a training step on so many of this process's images ends here, `slowed` by its inspector."""
         ...
 
 
@@ -77,7 +78,8 @@ class _Nobody:
     def end_evaluation(self) -> None: ...
     def end_training(self) -> None: ...
     def mark(self, part: Part) -> None: ...
-    def end_step(self, images: int = 0) -> None: ...
+    def end_step(self, images: int = 0, slowed: bool = False) -> bool:
+        return False
 
 
 @dataclass(frozen=True)
