@@ -90,6 +90,20 @@ def test_a_data_loader_that_sleeps_is_found_d4(train, monkeypatch):
     assert "; try batch_size 8 → 32" in line
 
 
+def test_steps_that_the_debugger_measures_are_not_judged_and_its_time_is_a_part_of_its_own(train):
+    job = train(
+        debugger="measure", epochs="17", profile_steps="0", **{k: v for k, v in NETWORK.items() if "epochs" not in k}
+    )
+    stages = {stage["name"]: stage for stage in job.profile["stages"]}
+    # each stage's first ten steps are measured, and every fiftieth of the training
+    assert stages["head"]["steps"] == 51
+    assert stages["head"]["judged"] == 51 - 10 - 1
+    assert stages["network"]["judged"] == stages["network"]["steps"] - 10
+    assert job.profile["parts"]["debugging"] > 0
+    assert "debugging" not in stages["head"]["parts"]
+    assert results(job)["StepOutlier"]["status"] == "NoIssuesFound"
+
+
 def test_a_single_slow_step_is_found_d4(train, monkeypatch):
     read, reads = _Shuffled._read, []
 

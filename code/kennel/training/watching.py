@@ -68,18 +68,25 @@ class Timer(Protocol):
         ...
 
 
-class _Nobody:
-    """Watches nothing."""
+class _NoInspector:
+    """Looks at nothing."""
 
     def begin_phase(self, module: nn.Module) -> None: ...
     def begin_step(self, mode: Mode, labels: Tensor) -> None: ...
     def end_forward(self, logits: Tensor, loss: Tensor) -> None: ...
     def end_backward(self, scale: Callable[[], float]) -> None: ...
+    def end_step(self) -> bool:
+        return False
+
     def end_evaluation(self) -> None: ...
     def end_training(self) -> None: ...
+
+
+class _NoTimer:
+    """Adds up nothing."""
+
     def mark(self, part: Part) -> None: ...
-    def end_step(self, images: int = 0, slowed: bool = False) -> bool:
-        return False
+    def end_step(self, images: int, slowed: bool) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -90,4 +97,4 @@ class Watching:
     timer: Timer
 
 
-UNWATCHED = Watching(_Nobody(), _Nobody())
+UNWATCHED = Watching(_NoInspector(), _NoTimer())
