@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kennel.errors import KennelError
-from kennel.hyperparameters import parse_hyperparameters
-from kennel.judging.choice import named_rules
+from kennel.hyperparameters import Hyperparameters, parse_hyperparameters
+from kennel.judging.choice import named_rules, parameters_of_debugger, parameters_of_profiler
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import CreateTrainingJobRequestTypeDef, DebugRuleConfigurationTypeDef
@@ -58,10 +58,13 @@ def add_debugger(request: CreateTrainingJobRequestTypeDef) -> None:
         "HookParameters": {"train.save_interval": "100", "eval.save_interval": "10"},
         "CollectionConfigurations": [{"CollectionName": name} for name in _COLLECTIONS],
     }
-    rules = _rules(request.get("HyperParameters", {}))
+    hp = parse_hyperparameters(request.get("HyperParameters", {}))
+    rules = _rules(hp)
     request["DebugRuleConfigurations"] = [_rule(name, image, given) for name, given in rules.items()][:_MOST_RULES]
     request["ProfilerConfig"] = {"S3OutputPath": folder, "ProfilingIntervalInMilliseconds": _INTERVAL}
-    request["ProfilerRuleConfigurations"] = [_rule("ProfilerReport", image, {})]  # it runs all the others (contract D4)
+    of_profiler = dict(_pair(part) for part in parameters_of_profiler(hp.rule_parameters))
+    # it runs all the others, and has their parameters by the same names (contract D4)
+    request["ProfilerRuleConfigurations"] = [_rule("ProfilerReport", image, of_profiler)]
 
 
 def _rule(name: str, image: str, parameters: Mapping[str, str]) -> DebugRuleConfigurationTypeDef:
@@ -72,18 +75,20 @@ def _rule(name: str, image: str, parameters: Mapping[str, str]) -> DebugRuleConf
     }
 
 
-def _rules(hyperparameters: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def _rules(hp: Hyperparameters) -> dict[str, dict[str, str]]:
     """Return the job's own rules by the names that the service has for them, with the parameters that were given."""
-    hp = parse_hyperparameters(hyperparameters)
-    given = [part.partition("=") for part in hp.rule_parameters.split(";")]
+    given = [_pair(part) for part in parameters_of_debugger(hp.rule_parameters)]
     return {
         "".join(word.capitalize() for word in name.split("_")): {
-            key.strip().removeprefix(f"{name}_"): value.strip()
-            for key, _, value in given
-            if key.strip().startswith(f"{name}_")
+            key.removeprefix(f"{name}_"): value for key, value in given if key.startswith(f"{name}_")
         }
         for name in named_rules(hp.rules)
     }
+
+
+def _pair(part: str) -> tuple[str, str]:
+    key, _, value = part.partition("=")
+    return key.strip(), value.strip()
 
 
 def _rules_image(training_image: str) -> str:

@@ -51,6 +51,14 @@ def test_tensors_and_samples_of_the_machine_go_below_the_job_d2_1_d2_4(dry_run):
     assert report["RuleParameters"] == {"rule_to_invoke": "ProfilerReport"}
 
 
+def test_parameters_of_profiler_rules_go_to_the_report_that_runs_them_d4(dry_run):
+    request = dry_run("--aws-debugger", "--rule-parameters", "StepOutlier_stddev=5; overfit_patience=3")
+    [report] = request["ProfilerRuleConfigurations"]
+    assert report["RuleParameters"] == {"rule_to_invoke": "ProfilerReport", "StepOutlier_stddev": "5"}
+    rules = {rule["RuleConfigurationName"]: rule["RuleParameters"] for rule in request["DebugRuleConfigurations"]}
+    assert rules["Overfit"] == {"rule_to_invoke": "Overfit", "patience": "3"}
+
+
 def test_curves_for_tensorboard_go_below_the_job_when_asked_a6_5(dry_run):
     assert "TensorBoardOutputConfig" not in dry_run()
     assert dry_run("--tensorboard")["TensorBoardOutputConfig"] == {"S3OutputPath": f"s3://{BUCKET}/training"}

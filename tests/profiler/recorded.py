@@ -10,7 +10,7 @@ from kennel.judging.judge import judge
 from kennel.profiler.ledger import Ledger
 from kennel.profiler.operators import Operator, OperatorProfiler
 from kennel.profiler.profile import Profile
-from kennel.profiler.rules import preset
+from kennel.profiler.rules import choose_rules
 from kennel.profiler.samples import GpuSample, Sample
 from kennel.profiler.summary import summary
 
@@ -115,7 +115,7 @@ def write_profile(folder, days=0.0):
     for number in range(60):
         name = f"aten::convolution_backward_{number}"
         operators._table[name] = Operator(name, 200, 0.9**number, 0.8**number * bool(gpus), 10**8 * bool(gpus))
-    judgement = judge(preset("sdk"), profile, ended=True, asked_for=False)
+    judgement = judge(choose_rules("sdk"), profile, ended=True, asked_for=False)
     value = summary(profile, ledger.timeline, operators, judgement)
     (folder / "profiler.json").write_text(json.dumps(value))
     return value

@@ -5,11 +5,12 @@ import json
 
 import pytest
 
-from kennel.errors import NothingToJudge
-from kennel.hyperparameters import default_values
+from kennel.debugger.choice import choose_rules as choose_debugger_rules
+from kennel.errors import HyperparameterError, NothingToJudge
+from kennel.hyperparameters import default_values, parse_hyperparameters
 from kennel.judging.judge import judge
 from kennel.judging.rule import declarations
-from kennel.profiler.rules import DOCUMENTED, RULES, markdown_table, preset
+from kennel.profiler.rules import DOCUMENTED, RULES, choose_rules, markdown_table
 from tests.profiler.recorded import profile, samples
 
 PRESETS = ("sdk", "documented")
@@ -88,7 +89,7 @@ HEALTHY = profile(samples(busy=(92.0, 90.0), memory=(75.0, 75.0)), decoding=20.0
 
 
 def of_preset(name, rule):
-    return next(each for each in preset(name) if each.name == rule)
+    return next(each for each in choose_rules(name) if each.name == rule)
 
 
 @pytest.mark.parametrize("defaults", PRESETS)
@@ -108,19 +109,35 @@ def test_every_rule_of_aws_is_there_and_proved_d4():
 
 @pytest.mark.parametrize("defaults", PRESETS)
 def test_no_rule_finds_anything_in_a_healthy_job(defaults):
-    judgement = judge(preset(defaults), HEALTHY, ended=True, asked_for=False)
+    judgement = judge(choose_rules(defaults), HEALTHY, ended=True, asked_for=False)
     assert {result.status for result in judgement.results} == {"NoIssuesFound"}
     assert judgement.left_out == {}
     assert len(judgement.results) == len(RULES)
 
 
 def test_the_presets_differ_where_awss_documentation_and_sdk_do_d4():
-    sdk, documented = ({rule.name: dataclasses.asdict(rule) for rule in preset(name)} for name in PRESETS)
+    sdk, documented = ({rule.name: dataclasses.asdict(rule) for rule in choose_rules(name)} for name in PRESETS)
     assert sdk == {name: dataclasses.asdict(rule()) for name, rule in RULES.items()}
     for name, values in documented.items():
         assert values == sdk[name] | DOCUMENTED.get(name, {})
         assert {key for key in values if values[key] != sdk[name][key]} == set(DOCUMENTED.get(name, {}))
     assert default_values()["profiler_preset"] == "sdk"
+
+
+def test_a_job_sets_parameters_of_single_rules_over_the_preset_d4():
+    hp = parse_hyperparameters({"rule_StepOutlier_n_outliers": "2", "rule-IOBottleneck-gpu_threshold": "30"})
+    assert choose_debugger_rules(hp.rules, hp.rule_parameters) == choose_debugger_rules("default", "")
+    rules = {rule.name: rule for rule in choose_rules("documented", hp.rule_parameters)}
+    assert (rules["StepOutlier"].stddev, rules["StepOutlier"].n_outliers) == (5.0, 2)
+    assert rules["IOBottleneck"].gpu_threshold == 30.0
+    for wrong, says in (
+        ("StepOutliers_stddev=1", "rule_StepOutliers_stddev=1: should be rule_NAME_PARAMETER=VALUE"),
+        ("StepOutlier_sigma=1", "StepOutlier has no parameter sigma; it has: stddev, mode, n_outliers"),
+        ("Dataloader_min_threshold=many", "Dataloader: min_threshold=many: must be a number"),
+    ):
+        with pytest.raises(HyperparameterError) as refused:
+            choose_rules("sdk", wrong)
+        assert says in str(refused.value)
 
 
 def test_what_lies_between_the_presets_fires_with_one_of_them_only_d4():
@@ -140,7 +157,7 @@ def test_without_a_gpu_the_rules_for_it_are_left_out_and_say_so(rule):
 
 def test_too_little_to_judge_is_said_with_how_much_there_was():
     short = profile(samples(15, busy=(1.0, 1.0), memory=(1.0, 1.0)), count=10)
-    judgement = judge(preset("sdk"), short, ended=True, asked_for=False)
+    judgement = judge(choose_rules("sdk"), short, ended=True, asked_for=False)
     assert judgement.left_out["LowGPUUtilization"] == ("15 samples in 8 seconds are too few: 20 and more can be judged")
     assert judgement.left_out["StepOutlier"] == "7 steps are too few: 20 and more of a stage can be judged"
     assert judgement.left_out["Dataloader"] == "decoding took 0.0 s, and there were fewer than 20 steps"
@@ -148,7 +165,7 @@ def test_too_little_to_judge_is_said_with_how_much_there_was():
     (reason,) = judge([RULES["BatchSize"]()], profile(lost, gpus=1), ended=True, asked_for=False).left_out.values()
     assert reason == "the GPUs were sampled 0 times only, then their driver failed"
     nothing = dataclasses.replace(short, samples=(), stages=(), first_step=None)
-    assert len(judge(preset("sdk"), nothing, ended=True, asked_for=False).left_out) == len(RULES)
+    assert len(judge(choose_rules("sdk"), nothing, ended=True, asked_for=False).left_out) == len(RULES)
 
 
 def test_patience_is_capped_at_a_tenth_so_that_short_jobs_are_judged():

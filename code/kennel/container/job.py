@@ -11,13 +11,16 @@ from kennel.training.job import Job
 
 def read_job(given: TrainingEnvironment) -> Job:
     """Return the job that the configuration files describe. Raises HyperparameterError for bad hyperparameters."""
-    from kennel.debugger.choice import choose_rules  # noqa: PLC0415 - it brings numpy's threads, see `keep_sigterm`
+    from kennel.debugger import choice as debugger  # noqa: PLC0415 - it brings numpy's threads, see `keep_sigterm`
+    from kennel.profiler import rules as profiler  # noqa: PLC0415 - as above
 
     values = {name: value for name, value in given.hyperparameters.items() if name != SEARCH}
     hyperparameters = parse_hyperparameters(values)
     if OBJECTIVE in given.hyperparameters:  # a trial: of many, few are ever served
         hyperparameters = replace(hyperparameters, export="none")
-    choose_rules(hyperparameters.rules, hyperparameters.rule_parameters)  # bad ones are refused before anything begins
+    # bad rules are refused before anything begins
+    debugger.choose_rules(hyperparameters.rules, hyperparameters.rule_parameters)
+    profiler.choose_rules(hyperparameters.profiler_preset, hyperparameters.rule_parameters)
     return Job(
         hyperparameters=hyperparameters,
         channels=given.channels,

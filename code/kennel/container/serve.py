@@ -53,8 +53,7 @@ def create_app() -> "Flask":
 
     What is wrong with the model is said once, in full, and ends the server (contract E7).
     """
-    from kennel.engines.choice import AUTO  # noqa: PLC0415 - slow, and not needed to refuse bad variables
-    from kennel.serving.app import create_app as create  # noqa: PLC0415 - as above
+    from kennel.serving.app import create_app as create  # noqa: PLC0415 - slow, and not needed to refuse bad variables
     from kennel.serving.service import Settings, load_service  # noqa: PLC0415 - as above
 
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
@@ -64,7 +63,7 @@ def create_app() -> "Flask":
             patience=invocation_seconds(),
             default_accept=variable(DEFAULT_ACCEPT, "application/json"),
             log_share=share_variable(REQUEST_LOG, 1),
-            engine=variable(ENGINE, AUTO),
+            engine=variable(ENGINE, Settings.engine),
             metrics_namespace=variable(METRICS_NAMESPACE, ""),
         )
         return create(load_service(folders().model, settings), settings)

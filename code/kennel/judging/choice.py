@@ -1,4 +1,4 @@
-"""Which debugger rules a job names: names alone, so that a request can be made where no rule can run."""
+"""Which rules a job names, with which parameters: text alone, so that a request can be made where no rule can run."""
 
 from kennel.judging.rule import names
 
@@ -28,3 +28,17 @@ def named_rules(rules: str) -> list[str]:
 def are_asked_for(rules: str) -> bool:
     """Return whether a user has named each of the rules, and wants to hear of one that lacks what it needs."""
     return DEFAULT not in names(rules)
+
+
+def parameters_of_debugger(parameters: str) -> list[str]:
+    """Return the parts `NAME_PARAMETER=VALUE` of the hyperparameter `rule_parameters` that are for the debugger."""
+    return [part for part in _parts(parameters) if not part[0].isupper()]
+
+
+def parameters_of_profiler(parameters: str) -> list[str]:
+    """Return those that are for the profiler, whose rules AWS gives names with capitals."""
+    return [part for part in _parts(parameters) if part[0].isupper()]
+
+
+def _parts(parameters: str) -> list[str]:
+    return [part.strip() for part in parameters.split(";") if part.strip()]

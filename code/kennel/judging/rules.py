@@ -1,7 +1,7 @@
 """A set of rules: how a user names one of them and its parameters."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic
 
 from kennel.errors import RuleError
@@ -52,6 +52,19 @@ class Rules(Mapping[str, type[Rule[Evidence]]], Generic[Evidence]):
                 raise RuleError(f"{text}: {part} should be parameter=value")
             given[key.strip()] = value
         return self.make(name.strip(), given)
+
+    def parameters_by_rule(self, parts: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Return what each `NAME_PARAMETER=VALUE` gives to which rule. Raises RuleError for a part that names none."""
+        given: dict[str, dict[str, str]] = {}
+        for part in parts:
+            key, equals, value = part.partition("=")
+            name = next((name for name in self if key.startswith(f"{name}_")), None)
+            if name is None or not equals:
+                raise RuleError(
+                    f"rule_{part}: should be rule_NAME_PARAMETER=VALUE, where NAME is one of {', '.join(self)}"
+                )
+            given.setdefault(name, {})[key.removeprefix(f"{name}_").strip()] = value.strip()
+        return given
 
     def markdown_table(self) -> str:
         """Return the table of all rules that stands in the README."""

@@ -15,7 +15,7 @@ from kennel.judging.judge import Judgement, Status, judge
 from kennel.profiler.monitor import INTERVAL, Monitor
 from kennel.profiler.operators import OperatorProfiler
 from kennel.profiler.profile import Profile
-from kennel.profiler.rules import preset
+from kennel.profiler.rules import choose_rules
 from kennel.profiler.samples import SAMPLES
 from kennel.profiler.steps import StepTimer
 from kennel.profiler.summary import summary
@@ -53,7 +53,8 @@ class Profiler:
         self._monitor.stop()
         with harmless(f"{SUMMARY} could not be written", "the report lacks it, and the model is not touched by that"):
             profile = self._profile()
-            rules = preset(self._hyperparameters.profiler_preset)
+            hp = self._hyperparameters
+            rules = choose_rules(hp.profiler_preset, hp.rule_parameters)
             judgement = judge(rules, profile, ended=True, asked_for=False)
             _log(judgement)
             value = summary(profile, self.timer.ledger.timeline, self._operators, judgement)

@@ -4,10 +4,11 @@ They are judged once, when the training has ended, so AWS's `scan_interval_us` h
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from kennel.errors import HyperparameterError, RuleError
+from kennel.judging.choice import parameters_of_profiler
 from kennel.judging.rule import Rule
 from kennel.judging.rules import Rules
 from kennel.profiler.profile import Profile
@@ -43,13 +44,21 @@ DOCUMENTED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-def preset(name: str) -> list[Rule[Profile]]:
-    """Return all rules with the defaults of AWS's `sdk`, or of its documentation (`documented`)."""
-    differing = DOCUMENTED if name == "documented" else {}
-    return [
-        replace(rule(), **differing.get(rule.name, {}))  # type: ignore[type-var]  # a protocol is no dataclass
-        for rule in RULES.values()
-    ]
+def choose_rules(preset: str, parameters: str = "") -> list[Rule[Profile]]:
+    """Return all rules as the hyperparameters `profiler_preset` and `rule_parameters` ask for them.
+
+    Their defaults are those of AWS's `sdk`, or of its documentation (`documented`). Raises HyperparameterError for a
+    rule or a parameter that is not known, and for a value that is not allowed.
+    """
+    defaults = DOCUMENTED if preset == "documented" else {}
+    try:
+        given = RULES.parameters_by_rule(parameters_of_profiler(parameters))
+        return [
+            RULES.make(name, {k: str(v) for k, v in defaults.get(name, {}).items()} | given.get(name, {}))
+            for name in RULES
+        ]
+    except RuleError as error:
+        raise HyperparameterError(f"rule_parameters: {error}") from error
 
 
 def markdown_table() -> str:
