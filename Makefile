@@ -14,8 +14,8 @@ setup: ## make .venv with all packages that the locks name
 demo: setup ## tune, serve and predict, offline (DATA=folder WEIGHTS=file BACKBONE=name for your own images)
 	@$(bin)/kennel demo $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(BACKBONE),--backbone $(BACKBONE))
 
-test: setup ## run all tests
-	@$(bin)/pytest
+test: setup ## run all tests, one file a core at a time
+	@KENNEL_CORES=1 $(bin)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 lint: setup ## check format, style and types
 	@$(bin)/ruff format --check .
