@@ -4,6 +4,7 @@ import functools
 import inspect
 import json
 import sys
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,7 +43,7 @@ from kennel_cli.places import (
 from kennel_cli.platforms.account import aws_sentence
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
-from kennel_cli.predictor import predict
+from kennel_cli.predictor import ask
 from kennel_cli.reports import report
 from kennel_cli.settings import LOCAL, kennel_home
 from kennel_cli.smoke import run_smoke
@@ -229,20 +230,24 @@ def deploy(
     update: Annotated[
         bool, typer.Option("--update", help="replace the model of a running endpoint, the only one unless named")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="let it also show where in a picture it sees what it answers")
+    ] = False,
     on: Annotated[
         Machine | None, typer.Option("--on", help="processes of this machine unless given, or containers of the image")
     ] = None,
 ) -> None:
     """Start an endpoint that serves a model, and wait until it answers."""
     sagemaker = LocalSageMaker(kennel_home(), on or Machine.LOCAL)
+    environment = {"KENNEL_EXPLAIN": "true"} if explain else {}
     if update and on:
         raise KennelError(f"--on {on} is for a new endpoint; one that is updated stays where it runs, so leave it out")
     if update:
         endpoint = name or _only_endpoint(sagemaker, "--name")
         with console.status(f"updating {endpoint}"):
-            endpoints.update_endpoint(sagemaker, model, endpoint)
+            endpoints.update_endpoint(sagemaker, model, endpoint, environment)
     else:
-        endpoint = endpoints.start_endpoint(sagemaker, model, name)
+        endpoint = endpoints.start_endpoint(sagemaker, model, name, environment)
         with console.status(f"starting {endpoint}"):
             endpoints.wait_until_in_service(sagemaker, endpoint)
     console.print(f"endpoint {endpoint} is in service at {sagemaker.endpoint_url(endpoint)}", soft_wrap=True)
@@ -254,6 +259,9 @@ def invoke(
     pictures: Annotated[list[Path], typer.Argument(help="JPEG, PNG, WebP or BMP files")],
     endpoint: Annotated[str | None, typer.Option(help="needed when more than one endpoint is in service")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="how many classes to show")] = 5,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="write a picture of where it sees the first class, and open it")
+    ] = False,
 ) -> None:
     """Ask an endpoint what is in a picture."""
     home = kennel_home()
@@ -261,9 +269,15 @@ def invoke(
     runtime = LocalSageMakerRuntime(home)
     for picture in pictures:
         table = Table("class", "probability", title=picture.name, title_justify="left")
-        for prediction in predict(runtime, endpoint, picture, top_k):
+        answer = ask(runtime, endpoint, picture, top_k, explain)
+        for prediction in answer.predictions:
             table.add_row(prediction.label, f"{prediction.probability:.4f}")
         console.print(table)
+        if answer.explanation:
+            file = Path(f"{picture.stem}-explained.png").absolute()
+            file.write_bytes(answer.explanation)
+            console.print(f"why {answer.predictions[0].label}: {file}", highlight=False, soft_wrap=True)
+            webbrowser.open(file.as_uri())
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Serve models on this machine: from a job or a folder to an endpoint that answers."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +26,16 @@ class EndpointFailed(KennelError):
     """An endpoint did not come into service."""
 
 
-def start_endpoint(sagemaker: LocalSageMaker, model: str, name: str | None) -> str:
-    """Start an endpoint for a finished training job or a model folder, and return its name."""
+def start_endpoint(
+    sagemaker: LocalSageMaker, model: str, name: str | None, environment: Mapping[str, str] | None = None
+) -> str:
+    """Start an endpoint for a finished training job or a model folder, and return its name.
+
+    `environment` holds variables of its server.
+    """
     require_means(sagemaker.runner)
     name = name or (new_name(Path(model).absolute().name) if _is_model_folder(model) else model)
-    request = _model_request(sagemaker, model, name)
+    request = _model_request(sagemaker, model, name, environment)
     if name in endpoint_names(sagemaker):
         raise NameTaken(
             f"there is an endpoint {name} already; replace its model with --update, "
@@ -42,7 +48,9 @@ def start_endpoint(sagemaker: LocalSageMaker, model: str, name: str | None) -> s
     return name
 
 
-def update_endpoint(sagemaker: LocalSageMaker, model: str, endpoint: str) -> None:
+def update_endpoint(
+    sagemaker: LocalSageMaker, model: str, endpoint: str, environment: Mapping[str, str] | None = None
+) -> None:
     """Replace the model of a running endpoint, without a gap, and wait until the new one answers.
 
     The old configuration and its model entry are forgotten. Raises EndpointFailed, with the reason, when the endpoint
@@ -50,7 +58,7 @@ def update_endpoint(sagemaker: LocalSageMaker, model: str, endpoint: str) -> Non
     """
     old = sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
     name = new_name(endpoint)
-    sagemaker.create_model(**_model_request(sagemaker, model, name))
+    sagemaker.create_model(**_model_request(sagemaker, model, name, environment))
     try:
         sagemaker.create_endpoint_config(**requests.endpoint_config(name, name, LOCAL))
         sagemaker.update_endpoint(**requests.endpoint(endpoint, name))
@@ -91,13 +99,18 @@ def _is_model_folder(model: str) -> bool:
     return (Path(model) / "kennel.json").is_file()
 
 
-def _model_request(sagemaker: LocalSageMaker, model: str, name: str) -> "CreateModelInputTypeDef":
+def _model_request(
+    sagemaker: LocalSageMaker, model: str, name: str, environment: Mapping[str, str] | None
+) -> "CreateModelInputTypeDef":
     """Return the CreateModel request for a finished training job or a model folder."""
     if _is_model_folder(model):
-        return requests.model_from_folder(name, sagemaker.store.link(Path(model), LOCAL.bucket), LOCAL)
-    return requests.model_from_tarball(
-        name, job_with_model(sagemaker, model)["ModelArtifacts"]["S3ModelArtifacts"], LOCAL
-    )
+        request = requests.model_from_folder(name, sagemaker.store.link(Path(model), LOCAL.bucket), LOCAL)
+    else:
+        archive = job_with_model(sagemaker, model)["ModelArtifacts"]["S3ModelArtifacts"]
+        request = requests.model_from_tarball(name, archive, LOCAL)
+    if environment:
+        request["PrimaryContainer"]["Environment"] = dict(environment)
+    return request
 
 
 def _delete_config_and_model(sagemaker: LocalSageMaker, name: str) -> None:

@@ -1,5 +1,6 @@
 """Ask an endpoint what is in a picture."""
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,26 +33,42 @@ class Prediction:
     probability: float
 
 
-def predict(runtime: Runtime, endpoint: str, picture: Path, top_k: int = 5) -> list[Prediction]:
-    """Return the `top_k` most probable classes of a picture file, the most probable first.
+@dataclass(frozen=True)
+class Answer:
+    """What an endpoint says of a picture."""
 
-    Raises DataError when there is no such file, and PredictionError when the endpoint refuses it.
+    predictions: list[Prediction]  # the most probable first
+    explanation: bytes = b""  # a PNG: where the first of them was seen; only if it was asked for
+
+
+def predict(runtime: Runtime, endpoint: str, picture: Path, top_k: int = 5) -> list[Prediction]:
+    """Return the `top_k` most probable classes of a picture file, the most probable first. Raises what `ask` does."""
+    return ask(runtime, endpoint, picture, top_k).predictions
+
+
+def ask(runtime: Runtime, endpoint: str, picture: Path, top_k: int = 5, explain: bool = False) -> Answer:
+    """Return what an endpoint says of a picture file, with the `top_k` most probable classes.
+
+    Raises DataError when there is no such file, and PredictionError when the endpoint refuses it, or refuses to explain
+    its answer.
     """
     if not picture.is_file():
         raise DataError(f"there is no picture {picture}")
     try:
-        answer = runtime.invoke_endpoint(
+        response = runtime.invoke_endpoint(
             EndpointName=endpoint,
             Body=picture.read_bytes(),
             ContentType="application/x-image",  # whatever the file is called, its bytes say what it is
-            Accept=f"application/json;verbose;top_k={top_k}",
+            Accept=f"application/json;verbose;top_k={top_k}{';explain=true' if explain else ''}",
         )
     except ClientError as error:
         message = error.response.get("OriginalMessage")
         if message is None:
             raise
         raise PredictionError(f"{picture}: {_sentence(str(message))}") from error
-    return [Prediction(**entry) for entry in json.loads(answer["Body"].read())["predictions"][0]]
+    answer = json.loads(response["Body"].read())
+    explanations = answer.get("explanations", [""])
+    return Answer([Prediction(**entry) for entry in answer["predictions"][0]], base64.b64decode(explanations[0]))
 
 
 def _sentence(message: str) -> str:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.samples import save_random_model
 
@@ -256,3 +257,22 @@ def test_progress_lines_are_for_logs_and_bars_for_terminals(sagemaker, request_f
     assert "\x1b" not in plain.getvalue()
     assert "progress step=" not in terminal.getvalue()
     assert "epoch=1 train_loss=" in terminal.getvalue()
+
+
+def test_an_endpoint_that_was_deployed_to_explain_shows_where_it_sees_its_answer(kennel, tmp_path, monkeypatch):
+    monkeypatch.setenv("BROWSER", "true")  # a program that opens nothing
+    monkeypatch.chdir(tmp_path)
+    picture = tmp_path / "dog.photo.png"
+    Image.new("RGB", (50, 40), "red").save(picture)
+    model = save_random_model(tmp_path / "model", image_size=64)
+    assert kennel("deploy", "--model", model, "--name", "plain").returncode == 0
+    refused = kennel("invoke", picture, "--explain")
+    assert (refused.returncode, "not deployed with `--explain`" in refused.stderr) == (1, True)
+    assert kennel("deploy", "--model", model, "--update", "--explain").returncode == 0
+    shown = kennel("invoke", picture, "--explain")
+    assert kennel("delete", "plain", "--yes").returncode == 0
+    assert shown.returncode == 0, shown.stderr
+    file = tmp_path / "dog.photo-explained.png"
+    assert str(file) in shown.stdout
+    with Image.open(file) as written:
+        assert written.size == (64, 64)

@@ -22,6 +22,7 @@ BATCH = "SAGEMAKER_BATCH"  # "true" in batch transform (contract C4.1)
 SERVER_TIMEOUT = parameters.MODEL_SERVER_TIMEOUT_ENV  # seconds (contract C2.1)
 BIND_HOST = "KENNEL_BIND_HOST"  # the address that a server listens on; all of them unless set, as a container must
 ENGINE = "KENNEL_ENGINE"  # what runs a served model; chosen by the machine and by what was measured unless set
+EXPLAIN = "KENNEL_EXPLAIN"  # "true" where a server should answer with heat maps too; false unless set
 REQUEST_LOG = "KENNEL_REQUEST_LOG"  # the share of good requests that a server logs, from 0 to 1; all unless set
 METRICS_NAMESPACE = "KENNEL_METRICS_NAMESPACE"  # of CloudWatch, for a server's figures every minute; none unless set
 WEIGHTS_DIR = "KENNEL_WEIGHTS"  # pretrained weights that the image brings, one file a backbone
@@ -102,6 +103,14 @@ def number_variable(name: str, default: int) -> int:
         return int(text)
     except ValueError:
         raise ContractError(f"the variable {name} is {text!r}; it should be a whole number") from None
+
+
+def flag_variable(name: str) -> bool:
+    """Return whether an environment variable is `true`; not unless set. Raises ContractError for any other word."""
+    text = variable(name, "false")
+    if text.lower() not in ("true", "false"):
+        raise ContractError(f"the variable {name} is {text!r}; it should be true or false")
+    return text.lower() == "true"
 
 
 def payload_limit() -> int:

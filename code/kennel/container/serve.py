@@ -14,10 +14,12 @@ from kennel.container.environment import (
     BIND_TO_PORT,
     DEFAULT_ACCEPT,
     ENGINE,
+    EXPLAIN,
     MAX_PAYLOAD,
     METRICS_NAMESPACE,
     REQUEST_LOG,
     SERVER_TIMEOUT,
+    flag_variable,
     folders,
     invocation_seconds,
     number_variable,
@@ -37,6 +39,7 @@ def main() -> None:
         for name in (BIND_TO_PORT, MAX_PAYLOAD, SERVER_TIMEOUT):
             number_variable(name, 0)
         share_variable(REQUEST_LOG, 1)
+        flag_variable(EXPLAIN)
     except KennelError as error:
         sys.exit(f"serve: {error}")
     from gunicorn.app.wsgiapp import WSGIApplication  # noqa: PLC0415 - bad variables are refused before it
@@ -64,6 +67,7 @@ def create_app() -> "Flask":
             default_accept=variable(DEFAULT_ACCEPT, "application/json"),
             log_share=share_variable(REQUEST_LOG, 1),
             engine=variable(ENGINE, Settings.engine),
+            explain=flag_variable(EXPLAIN),
             metrics_namespace=variable(METRICS_NAMESPACE, ""),
         )
         return create(load_service(folders().model, settings), settings)

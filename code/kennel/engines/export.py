@@ -24,6 +24,7 @@ from kennel.images.augment import apply_view
 from kennel.images.preprocess import Preprocessing
 from kennel.machine import cpu_instructions
 from kennel.model.artifact import load_artifact
+from kennel.model.backbones import is_transformer
 from kennel.model.classifier import Classifier
 from kennel.model.manifest import EngineRecord, Manifest, save_manifest
 
@@ -197,14 +198,13 @@ def _quantized(graph: openvino.Model, manifest: Manifest, training: NDArray[np.u
     nncf.set_log_level(logging.ERROR)
     rows = _spread(len(training), CALIBRATION)
     images = [np.ascontiguousarray(manifest.preprocessing.normalize(training[row][None])) for row in rows]
-    is_transformer = manifest.backbone.startswith(("vit", "swin", "maxvit"))
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # its progress bars
         return nncf.quantize(
             graph,
             nncf.Dataset(images),
             subset_size=len(images),
             preset=nncf.QuantizationPreset.MIXED,
-            model_type=nncf.ModelType.TRANSFORMER if is_transformer else None,
+            model_type=nncf.ModelType.TRANSFORMER if is_transformer(manifest.backbone) else None,
         )
 
 

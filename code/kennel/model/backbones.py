@@ -37,6 +37,11 @@ class Features(nn.Identity):
         self.count = count
 
 
+def is_transformer(name: str) -> bool:
+    """Return whether torchvision's `name` attends to all of an image at once, alone or after convolutions."""
+    return name.startswith(("vit", "swin", "maxvit"))
+
+
 def build_backbone(name: str, image_size: int = 224) -> nn.Module:
     """Return torchvision's `name` with random weights and without its classifier: (N, 3, S, S) to (N, features).
 

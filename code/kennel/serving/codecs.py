@@ -40,6 +40,7 @@ class Answer:
     mimetype: str
     verbose: bool = False
     top_k: int = DEFAULT_TOP_K
+    explain: bool = False  # with a heat map of each image's best class
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,11 @@ def parse_accept(accept: str, default: str) -> Answer:
         if kind.name in ("*/*", "application/*"):
             kind = _MediaType.parse(default)  # noqa: PLW2901 - a wildcard stands for the default
         if kind.name in ANSWER_TYPES and _quality(kind) > 0:
-            return Answer(kind.name, "verbose" in kind.parameters, _top_k(kind.parameters))
+            is_verbose = "verbose" in kind.parameters
+            explain = _explain(kind.parameters)
+            if explain and not (kind.name == JSON and is_verbose):
+                raise NotAcceptable(f"Accept: explain=true is for {JSON};verbose, and not for {kind.name} as asked for")
+            return Answer(kind.name, is_verbose, _top_k(kind.parameters), explain)
     raise NotAcceptable(f"Accept: {accept or default} cannot be served; ask for one of {', '.join(ANSWER_TYPES)}")
 
 
@@ -183,21 +188,34 @@ def _top_k(parameters: dict[str, str]) -> int:
     return int(text)
 
 
+def _explain(parameters: dict[str, str]) -> bool:
+    text = parameters.get("explain", "false").lower()
+    if text not in ("true", "false"):
+        raise BadRequest(f"Accept: explain={text[:20]} should be true or false")
+    return text == "true"
+
+
 Row = NDArray[np.float32] | RequestError  # the probabilities of one image, (classes,), or why there are none
 
 
-def encode_answer(rows: Sequence[Row], classes: Sequence[str], answer: Answer) -> tuple[bytes, str]:
-    """Return the body and the Content-Type. Only JSON Lines has a place for errors among `rows`."""
+def encode_answer(
+    rows: Sequence[Row], classes: Sequence[str], answer: Answer, explanations: Sequence[str] = ()
+) -> tuple[bytes, str]:
+    """Return the body and the Content-Type. Only JSON Lines has a place for errors among `rows`.
+
+    `explanations` are pictures in base64, one a row, where the client has asked for them.
+    """
     encoders: dict[str, Callable[[], bytes]] = {
-        JSON: lambda: _encode_json(_good(rows), classes, answer),
+        JSON: lambda: _encode_json(good_rows(rows), classes, answer, explanations),
         JSON_LINES: lambda: b"".join(_encode_line(row, classes, answer) for row in rows),
-        CSV: lambda: "".join(",".join(f"{p:.6g}" for p in row) + "\n" for row in _good(rows)).encode(),
-        NPY: lambda: _encode_npy(np.stack(_good(rows))),
+        CSV: lambda: "".join(",".join(f"{p:.6g}" for p in row) + "\n" for row in good_rows(rows)).encode(),
+        NPY: lambda: _encode_npy(np.stack(good_rows(rows))),
     }
     return encoders[answer.mimetype](), answer.mimetype
 
 
-def _good(rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+def good_rows(rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+    """Return the rows where an answer has no place for errors. Raises the first error among them."""
     good: list[NDArray[np.float32]] = []
     for number, row in enumerate(rows, start=1):
         if isinstance(row, RequestError):
@@ -206,7 +224,9 @@ def _good(rows: Sequence[Row]) -> list[NDArray[np.float32]]:
     return good
 
 
-def _encode_json(rows: list[NDArray[np.float32]], classes: Sequence[str], answer: Answer) -> bytes:
+def _encode_json(
+    rows: list[NDArray[np.float32]], classes: Sequence[str], answer: Answer, explanations: Sequence[str]
+) -> bytes:
     if not answer.verbose:
         return json.dumps([row.tolist() for row in rows]).encode()
     tops = [_top(row, classes, answer.top_k) for row in rows]
@@ -216,6 +236,7 @@ def _encode_json(rows: list[NDArray[np.float32]], classes: Sequence[str], answer
         "labels": list(classes),
         "probabilities": [row.tolist() for row in rows],
         "predictions": tops,
+        **({"explanations": explanations} if answer.explain else {}),
     }
     return json.dumps(value, ensure_ascii=False).encode()
 

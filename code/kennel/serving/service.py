@@ -3,6 +3,8 @@
 import logging
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,8 +20,18 @@ from kennel.engines.engine import Engine
 from kennel.images.preprocess import Preprocessing
 from kennel.model.manifest import load_manifest
 from kennel.serving.batcher import Batcher, Call
-from kennel.serving.codecs import JSON, Answer, Row, decode_request, encode_answer, parse_accept
+from kennel.serving.codecs import (
+    JSON,
+    Answer,
+    Row,
+    Tensor,
+    decode_request,
+    encode_answer,
+    good_rows,
+    parse_accept,
+)
 from kennel.serving.errors import Overloaded, RequestError, TooLarge
+from kennel.serving.explain import Explainer, check_count, load_explainer
 from kennel.serving.telemetry import Telemetry, Trace
 
 log = logging.getLogger(__name__)
@@ -36,6 +48,7 @@ class Settings:
     log_share: float = 1.0  # of the requests that are answered well; the others are always logged
     engine: str = AUTO  # what runs the model
     processes: int = 1  # that serve side by side
+    explain: bool = False  # answer with heat maps too, where they are asked for
     metrics_namespace: str = ""  # of CloudWatch, for figures every minute; "" wants none
 
 
@@ -43,13 +56,20 @@ class Service:
     """A loaded model, ready to answer."""
 
     def __init__(
-        self, engine: Engine, preprocessing: Preprocessing, classes: tuple[str, ...], settings: Settings, model: str
+        self,
+        engine: Engine,
+        preprocessing: Preprocessing,
+        classes: tuple[str, ...],
+        settings: Settings,
+        model: str,
+        explainer: Explainer | None = None,
     ) -> None:
-        """`model` is what logs and metrics call it."""
+        """`model` is what logs and metrics call it; without `explainer`, who asks for heat maps is refused."""
         self._engine = engine
         self._preprocessing = preprocessing
         self._classes = classes
         self._settings = settings
+        self._explainer = explainer or Explainer(None, preprocessing)
         self.telemetry = Telemetry(model, engine.name, settings.log_share, settings.metrics_namespace)
         self._batcher = Batcher(engine, self.telemetry.saw_batch)
         self._places = threading.BoundedSemaphore(settings.max_requests)
@@ -78,9 +98,10 @@ class Service:
             raise Overloaded(f"{self._settings.max_requests} requests are in work already; try again in a moment")
         try:
             answer = parse_accept(request.headers.get("Accept", ""), self._settings.default_accept)
-            body = self._read_body()
-            trace.size = len(body)
-            return self._answer(body, request.headers.get("Content-Type", ""), answer, trace)
+            with self._explainer.place() if answer.explain else nullcontext():
+                body = self._read_body()
+                trace.size = len(body)
+                return self._answer(body, request.headers.get("Content-Type", ""), answer, trace)
         finally:
             self._places.release()
 
@@ -98,6 +119,7 @@ class Service:
 
     def _answer(self, body: bytes, content_type: str, answer: Answer, trace: Trace) -> ResponseReturnValue:
         rows: list[Row] = []
+        seen: list[Tensor | RequestError] = []  # what to explain
         with trace.phase("decode"):
             images = decode_request(body, content_type, self._preprocessing)
         while True:
@@ -108,13 +130,22 @@ class Service:
             if not part:
                 break
             trace.images += len(part)
+            if answer.explain:
+                seen += part
+                check_count(len(seen))
             predicted = iter(self._predict([image for image in part if isinstance(image, np.ndarray)], trace))
             rows += [image if isinstance(image, RequestError) else next(predicted) for image in part]
         with trace.phase("encode"):
-            data, mimetype = encode_answer(rows, self._classes, answer)
+            explanations = self._explain(seen, rows, trace) if answer.explain else ()
+            data, mimetype = encode_answer(rows, self._classes, answer, explanations)
         if rows and isinstance(rows[0], np.ndarray):
             trace.label = self._classes[int(rows[0].argmax())]
         return Response(data, mimetype=mimetype)
+
+    def _explain(self, seen: Sequence[Tensor | RequestError], rows: Sequence[Row], trace: Trace) -> list[str]:
+        answers = good_rows(rows)
+        images = [image for image in seen if isinstance(image, np.ndarray)]
+        return self._explainer.explain(images, [int(row.argmax()) for row in answers], trace.deadline)
 
     def _predict(self, images: list[NDArray[np.float32]], trace: Trace) -> list[NDArray[np.float32]]:
         call = Call(trace.deadline, request.environ.get("gunicorn.socket"))
@@ -133,4 +164,5 @@ def load_service(model_dir: Path, settings: Settings) -> Service:
     for record in manifest.engines:
         log.info(record.line())
     engine = load_engine(model_dir, settings.engine, settings.processes)
-    return Service(engine, manifest.preprocessing, manifest.classes, settings, model=manifest.backbone)
+    explainer = load_explainer(model_dir, settings.explain)
+    return Service(engine, manifest.preprocessing, manifest.classes, settings, manifest.backbone, explainer)
