@@ -1,6 +1,8 @@
 """Every kind of picture that people keep, made here as a real file, and what becomes of its colours."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -143,3 +145,18 @@ def test_a_photo_taken_with_a_turned_camera_is_upright(kind):
 def test_an_empty_file_is_said_to_be_empty():
     with pytest.raises(ImageError, match="the file is empty"):
         decode_image(b"", at_least=1)
+
+
+@pytest.mark.parametrize("size", [(1, 90_000_000), (90_000_000, 1)])
+def test_a_picture_with_a_side_that_fills_the_memory_is_refused_by_its_header(size):
+    header = struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header + zlib.crc32(b"IHDR" + header).to_bytes(4)
+    data = b"\x89PNG\r\n\x1a\n" + len(header).to_bytes(4) + chunk + bytes(3) + b"\x01IDATx"
+    with pytest.raises(ImageError, match="250,000 is the limit for a side"):
+        decode_image(data, at_least=1)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "DDS", "EPS", "TGA"])
+def test_what_nobody_keeps_photos_in_is_no_known_format(kind):
+    with pytest.raises(ImageError, match="not an image of a known format"):
+        decode_image(to_bytes(orange(), kind), at_least=1)

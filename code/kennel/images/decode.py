@@ -8,7 +8,9 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from kennel.errors import ImageError
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # Pillow's readers of others run programs, or break
 MAX_PIXELS = 100_000_000  # a few bytes can claim to be a picture that fills the memory
+MAX_SIDE = 250_000  # each row takes memory, however short it is
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked before anything is decoded
 
@@ -22,8 +24,10 @@ def decode_image(data: bytes, at_least: int) -> Image.Image:
     if not data:
         raise ImageError("the file is empty")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
+            if max(width, height) > MAX_SIDE:
+                raise ImageError(f"the image has {width} x {height} pixels; {MAX_SIDE:,} is the limit for a side")
             if width * height > MAX_PIXELS:
                 raise ImageError(f"the image has {width} x {height} pixels; {MAX_PIXELS:,} in all is the limit")
             image.draft(None, (at_least, at_least))

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"  # comes back to the caller only if we echo it (contract C1.10)
 EXTENSION = "kennel"  # under which the application keeps its Service
 _PATHS = "GET /ping, POST /invocations and GET /metrics"
+_LONGEST = 300  # characters of a refusal: as JSON they are at most 2048 bytes (contract C1.11)
 _UNWATCHED = ("/ping", "/metrics")  # asked every few seconds by the platform; they would drown the rest (contract E8)
 
 
@@ -82,4 +83,6 @@ def create_app(service: Service, settings: Settings) -> Flask:
 def _refusal(status: int, message: str) -> Response:
     if trace := g.get("trace"):
         trace.error = message
+    if len(message) > _LONGEST:
+        message = f"{message[:_LONGEST]} …"
     return Response(json.dumps({"error": message}, ensure_ascii=False), status=status, mimetype=JSON)

@@ -25,6 +25,7 @@ IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "applicatio
 REQUEST_TYPES = (*IMAGE_TYPES, NPY, JSON, JSON_LINES)
 ANSWER_TYPES = (JSON, JSON_LINES, CSV, NPY)
 DEFAULT_TOP_K = 5
+_QUOTED = 100  # characters of what a client has sent that a refusal repeats
 
 # numpy reads a header as Python source, and Python 3.11's parser fails at times in several threads: "AST constructor
 # recursion depth mismatch" (python/cpython#106905)
@@ -63,7 +64,7 @@ def decode_request(body: bytes, content_type: str, preprocessing: Preprocessing)
     """
     kind = _MediaType.parse(content_type)
     if kind.name not in REQUEST_TYPES:
-        given = f"Content-Type {kind.name}" if kind.name else "a request without a Content-Type"
+        given = f"Content-Type {kind.name[:_QUOTED]}" if kind.name else "a request without a Content-Type"
         raise UnsupportedType(f"{given} is not supported; send one of {', '.join(REQUEST_TYPES)}")
     if not body:
         raise BadRequest(f"the body is empty; it should hold {kind.name}")
@@ -171,7 +172,9 @@ def parse_accept(accept: str, default: str) -> Answer:
             if explain and not (kind.name == JSON and is_verbose):
                 raise NotAcceptable(f"Accept: explain=true is for {JSON};verbose, and not for {kind.name} as asked for")
             return Answer(kind.name, is_verbose, _top_k(kind.parameters), explain)
-    raise NotAcceptable(f"Accept: {accept or default} cannot be served; ask for one of {', '.join(ANSWER_TYPES)}")
+    raise NotAcceptable(
+        f"Accept: {(accept or default)[:_QUOTED]} cannot be served; ask for one of {', '.join(ANSWER_TYPES)}"
+    )
 
 
 def _quality(kind: _MediaType) -> float:
