@@ -1,9 +1,11 @@
 """Contract C1 and C2, for the real `serve` over HTTP; each test names its row."""
 
+import contextlib
 import io
 import json
 import os
 import pickle
+import shutil
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ import urllib3
 from PIL import Image
 
 from kennel.images.preprocess import Preprocessing
+from kennel.model.manifest import EngineRecord, load_manifest, save_manifest
 from tests.contract.bodies import b64, instances, npy, picture
 from tests.samples import save_random_model
 
@@ -54,11 +57,56 @@ def test_ping_is_not_200_before_the_model_answers_c1_5(serve, slow_model):
     assert server.post(picture(), "image/jpeg").status == 200  # the very first request after the first 200
 
 
-def test_a_model_that_cannot_be_loaded_ends_the_server_with_one_message_c1_5_e7(serve, tmp_path):
-    (tmp_path / "notes.txt").touch()
-    server = serve(tmp_path)
-    assert server.box.wait(30) != 0
-    assert server.box.log.count("holds no Kennel model") == 1
+def without_weights(model):
+    (model / "model.safetensors").unlink()
+    return "there is no model.safetensors in it"
+
+
+def with_half_of_the_weights(model):
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    return "model.safetensors does not fit its kennel.json"
+
+
+def of_another_format(model):
+    manifest = model / "kennel.json"
+    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 999'))
+    return "999"
+
+
+def with_a_damaged_engine(model):
+    record = EngineRecord(name="openvino-int8", images=100, milliseconds=1)
+    save_manifest(model, load_manifest(model).model_copy(update={"engines": (record,)}))
+    (model / "openvino-int8.xml").write_text("<net>")
+    (model / "openvino-int8.bin").touch()
+    return "cannot be loaded into OpenVINO"
+
+
+def without_a_model(model):
+    shutil.rmtree(model)
+    model.mkdir()
+    return "holds no Kennel model"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [without_a_model, without_weights, with_half_of_the_weights, of_another_format, with_a_damaged_engine],
+)
+def test_a_model_that_cannot_be_loaded_ends_the_server_with_one_message_c1_5_e7(serve, random_model, tmp_path, spoil):
+    model = tmp_path / "model"
+    shutil.copytree(random_model, model)
+    reason = spoil(model)
+    engine = "openvino-int8" if spoil is with_a_damaged_engine else ""
+    server = serve(model, KENNEL_ENGINE=engine)
+    pings = set()
+    deadline = time.monotonic() + 60
+    while server.box.program.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            pings.add(server.ping().status)
+        time.sleep(0.05)
+    assert server.box.wait(1) != 0
+    assert 200 not in pings
+    assert server.box.log.count(reason) == 1
     assert "Traceback" not in server.box.log
 
 
@@ -298,6 +346,7 @@ def huge_picture():
         (b"{", "application/json", None, 400, "is not JSON"),
         (b"[" * 100_000, "application/json", None, 400, "is not JSON"),
         (b"abc", "application/x-npy", None, 400, "no NPY array"),
+        (b"\x93NUMPY\x01\0\xff\x20" + b"\0" * 9000, "application/x-npy", None, 400, "no NPY array"),
         (b"PK\x03\x04 an archive", "application/x-npy", None, 400, "no NPY array"),
         (npy(np.zeros(3))[:60], "application/x-npy", None, 400, "no NPY array"),
         (npy(np.zeros(3)).replace(b"(3,)", b"(3, "), "application/x-npy", None, 400, "no NPY array"),
@@ -315,6 +364,8 @@ def huge_picture():
         (picture(), "image/jpeg", "application/xml", 406, "application/xml cannot be served"),
         (picture(), "image/jpeg", "application/json;q=0", 406, "cannot be served"),
         (picture(), None, None, 415, "without a Content-Type"),
+        (picture(), "a" * 4000, None, 415, "is not supported"),
+        (picture(), "image/jpeg", "é" * 4000, 406, "ask for one of"),
         (picture(), "text/plain", None, 415, "Content-Type text/plain is not supported"),
         (b"not a picture", "image/jpeg", None, 422, "not an image of a known format"),
         (picture()[:200], "image/jpeg", None, 422, "cannot be decoded"),

@@ -1,8 +1,12 @@
 """gunicorn's settings, each with its reason. Workers and threads: one process holds one model."""
 
+import sys
 from typing import Any
 
+from gunicorn.arbiter import Arbiter
+
 from kennel.container.environment import BIND_HOST, BIND_TO_PORT, SERVER_TIMEOUT, number_variable, variable
+from kennel.errors import KennelError
 from kennel.serving.app import EXTENSION
 from kennel.serving.service import Settings
 
@@ -22,8 +26,15 @@ loglevel = "warning"
 
 
 def post_worker_init(worker: Any) -> None:
-    """Start the model in the worker: threads do not survive a fork."""
-    worker.app.wsgi().extensions[EXTENSION].start()
+    """Start the model in the worker: threads do not survive a fork.
+
+    What is wrong with the model is said in full, and ends the server (contract E7).
+    """
+    try:
+        worker.app.wsgi().extensions[EXTENSION].start()
+    except KennelError as error:
+        worker.log.error("serve: %s", error)
+        sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the master leaves too, where it would replace a worker that died
 
 
 def worker_exit(server: Any, worker: Any) -> None:
