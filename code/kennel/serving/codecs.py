@@ -26,12 +26,18 @@ REQUEST_TYPES = (*IMAGE_TYPES, NPY, JSON, JSON_LINES)
 ANSWER_TYPES = (JSON, JSON_LINES, CSV, NPY)
 DEFAULT_TOP_K = 5
 _QUOTED = 100  # characters of what a client has sent that a refusal repeats
+_URL = "url"  # where an image is, in a JSON object
 
 # numpy reads a header as Python source, and Python 3.11's parser fails at times in several threads: "AST constructor
 # recursion depth mismatch" (python/cpython#106905)
 _ONE_PARSER = threading.Lock()
 
 Tensor = NDArray[np.float32]  # (3, S, S), normalized
+Fetch = Callable[[str], bytes]  # gets what a URL names; raises RequestError
+
+
+def _fetch_nothing(url: str) -> bytes:
+    raise Unprocessable("this server fetches no URLs; send the image's bytes")
 
 
 @dataclass(frozen=True)
@@ -45,24 +51,28 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _MediaType:
+class MediaType:
+    """A media type with its parameters."""
+
     name: str
     parameters: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str) -> "_MediaType":
+    def parse(cls, text: str) -> "MediaType":
         """Read `application/json;verbose;top_k=3`."""
         name, *rest = (part.strip() for part in text.split(";"))
         pairs = (part.partition("=") for part in rest if part)
         return cls(name.lower(), {key.strip().lower(): value.strip() for key, _, value in pairs})
 
 
-def decode_request(body: bytes, content_type: str, preprocessing: Preprocessing) -> Iterator[Tensor | RequestError]:
+def decode_request(
+    body: bytes, content_type: str, preprocessing: Preprocessing, fetch: Fetch = _fetch_nothing
+) -> Iterator[Tensor | RequestError]:
     """Yield the images of a request, preprocessed, in its order; a bad line of JSON Lines is an error in its place.
 
     Raises RequestError when the request as a whole cannot be answered.
     """
-    kind = _MediaType.parse(content_type)
+    kind = MediaType.parse(content_type)
     if kind.name not in REQUEST_TYPES:
         given = f"Content-Type {kind.name[:_QUOTED]}" if kind.name else "a request without a Content-Type"
         raise UnsupportedType(f"{given} is not supported; send one of {', '.join(REQUEST_TYPES)}")
@@ -71,13 +81,17 @@ def decode_request(body: bytes, content_type: str, preprocessing: Preprocessing)
     if kind.name in IMAGE_TYPES:
         return iter([_image(body, preprocessing)])
     if kind.name == NPY:
-        return _tensors(_load_npy(body), preprocessing)
+        return _tensors(load_npy(body), preprocessing)
     if kind.name == JSON_LINES:
-        return _lines(body, preprocessing)
-    value = _load_json(body, "the body")
+        return _lines(body, preprocessing, fetch)
+    value = load_json(body, "the body")
     if isinstance(value, dict):
-        return _instances(value, preprocessing)
-    return _tensors(_to_array(value), preprocessing)
+        return (
+            iter([_sent_image(value, preprocessing, fetch)])
+            if _URL in value
+            else _instances(value, preprocessing, fetch)
+        )
+    return _tensors(to_array(value), preprocessing)
 
 
 def _image(data: bytes, preprocessing: Preprocessing) -> Tensor:
@@ -88,7 +102,8 @@ def _image(data: bytes, preprocessing: Preprocessing) -> Tensor:
     return tensor
 
 
-def _load_npy(body: bytes) -> NDArray[Any]:
+def load_npy(body: bytes) -> NDArray[Any]:
+    """Return the array in an NPY file, which is not unpickled. Raises BadRequest."""
     if not body.startswith(np.lib.format.MAGIC_PREFIX):
         raise BadRequest("the body is no NPY array of numbers: it does not begin as one")
     try:
@@ -99,14 +114,16 @@ def _load_npy(body: bytes) -> NDArray[Any]:
     return array
 
 
-def _load_json(text: bytes, what: str) -> Any:
+def load_json(text: bytes, what: str) -> Any:
+    """Return the value in a text; `what` is what messages call it. Raises BadRequest."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"{what} is not JSON: {error}") from error
 
 
-def _to_array(value: Any) -> NDArray[Any]:
+def to_array(value: Any) -> NDArray[np.float32]:
+    """Return nested lists as an array. Raises Unprocessable."""
     try:
         return np.array(value, dtype=np.float32)
     except (ValueError, TypeError, OverflowError) as error:
@@ -129,19 +146,23 @@ def _tensors(array: NDArray[Any], preprocessing: Preprocessing) -> Iterator[Tens
     return iter(array.reshape(-1, 3, size, size))
 
 
-def _instances(value: dict[str, Any], preprocessing: Preprocessing) -> Iterator[Tensor]:
+def _instances(value: dict[str, Any], preprocessing: Preprocessing, fetch: Fetch) -> Iterator[Tensor]:
     instances = value.get("instances")
     if not isinstance(instances, list) or not instances:
         raise Unprocessable('the JSON object should be {"instances": [{"b64": "…"}, …]} with one entry an image')
     for number, instance in enumerate(instances, start=1):
         try:
-            yield _b64_image(instance, preprocessing)
+            yield _sent_image(instance, preprocessing, fetch)
         except RequestError as error:
             raise type(error)(f"instance {number}: {error}") from error
 
 
-def _b64_image(instance: Any, preprocessing: Preprocessing) -> Tensor:
-    text = instance.get("b64") if isinstance(instance, dict) else None
+def _sent_image(instance: Any, preprocessing: Preprocessing, fetch: Fetch) -> Tensor:
+    """Return the image of a JSON object, which holds it in base64 or says where it is."""
+    sent = instance if isinstance(instance, dict) else {}
+    if isinstance(url := sent.get(_URL), str):
+        return _image(fetch(url), preprocessing)
+    text = sent.get("b64")
     if not isinstance(text, str):
         raise Unprocessable('there is no "b64" with the image\'s bytes in base64')
     try:
@@ -151,21 +172,26 @@ def _b64_image(instance: Any, preprocessing: Preprocessing) -> Tensor:
     return _image(data, preprocessing)
 
 
-def _lines(body: bytes, preprocessing: Preprocessing) -> Iterator[Tensor | RequestError]:
-    """Read one image a line; a bad line keeps its place, so that answers stay beside their lines."""
-    for line in body.strip().split(b"\n"):
+def _lines(body: bytes, preprocessing: Preprocessing, fetch: Fetch) -> Iterator[Tensor | RequestError]:
+    """Read one image a line; a bad or blank line keeps its place, so that answers stay beside their lines.
+
+    The end of the last line is no line more (contract C4.4).
+    """
+    for line in body.removesuffix(b"\n").split(b"\n"):
         try:
-            yield _b64_image(_load_json(line, "the line"), preprocessing)
+            if not line.strip():
+                raise BadRequest("the line is blank")
+            yield _sent_image(load_json(line, "the line"), preprocessing, fetch)
         except RequestError as error:
             yield error
 
 
 def parse_accept(accept: str, default: str) -> Answer:
     """Return which answer to give for an Accept header; missing and `*/*` mean `default`. Raises NotAcceptable."""
-    wanted = [_MediaType.parse(part) for part in (accept or default).split(",")]
+    wanted = [MediaType.parse(part) for part in (accept or default).split(",")]
     for kind in sorted(wanted, key=_quality, reverse=True):
         if kind.name in ("*/*", "application/*"):
-            kind = _MediaType.parse(default)  # noqa: PLW2901 - a wildcard stands for the default
+            kind = MediaType.parse(default)  # noqa: PLW2901 - a wildcard stands for the default
         if kind.name in ANSWER_TYPES and _quality(kind) > 0:
             is_verbose = "verbose" in kind.parameters
             explain = _explain(kind.parameters)
@@ -177,7 +203,7 @@ def parse_accept(accept: str, default: str) -> Answer:
     )
 
 
-def _quality(kind: _MediaType) -> float:
+def _quality(kind: MediaType) -> float:
     try:
         return float(kind.parameters.get("q", "1"))
     except ValueError:
