@@ -1,5 +1,6 @@
 """A box to run the real `train` and `serve` in, with an `/opt/ml` that each test fills as it likes."""
 
+import http.client
 import json
 import signal
 import socket
@@ -149,6 +150,14 @@ class Server:
         given = {"Content-Type": content_type, "Accept": accept, **headers}
         sent = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
         return self._pool.request("POST", f"{self.address}/invocations", body=body, headers=sent)
+
+    def stream(self, body: Any, content_type: str, accept: str, **headers: str) -> http.client.HTTPResponse:
+        """Post, and return the answer when it begins; closed early, its connection is too."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent |= {"Content-Type": content_type, "Accept": accept, "Connection": "close"}
+        connection.request("POST", "/invocations", body, sent)
+        return connection.getresponse()
 
     def get(self, path: str, method: str = "GET") -> Any:
         return self._pool.request(method, self.address + path)

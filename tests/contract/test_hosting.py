@@ -373,7 +373,7 @@ def huge_picture():
         (b"{}", "application/json", None, 422, '"instances"'),
         (b'{"instances": []}', "application/json", None, 422, '"instances"'),
         (b'{"instances": [{"b64": "%%%"}]}', "application/json", None, 400, "instance 1"),
-        (b'{"instances": [{"url": "x"}]}', "application/json", None, 422, 'instance 1: there is no "b64"'),
+        (b'{"instances": [{"url": "x"}]}', "application/json", None, 422, "instance 1: this server fetches no URLs"),
         (b'"text"', "application/json", None, 422, "nested lists"),
         (b"[[1, 2], [3]]", "application/json", None, 422, "nested lists"),
         (npy(np.zeros((1, 3, 16, 16), np.float32)), "application/x-npy", None, 422, "the tensor is 1×3×16×16"),

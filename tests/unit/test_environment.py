@@ -2,7 +2,13 @@ import json
 
 import pytest
 
-from kennel.container.environment import REQUEST_LOG, TrainingEnvironment, invocation_seconds, share_variable
+from kennel.container.environment import (
+    REQUEST_LOG,
+    TrainingEnvironment,
+    invocation_seconds,
+    payload_limit,
+    share_variable,
+)
 from kennel.errors import ContractError
 
 
@@ -67,3 +73,9 @@ def test_a_caller_waits_a_minute_unless_the_owner_knows_better_c1_7_c4_5(monkeyp
     monkeypatch.setenv("SAGEMAKER_MODEL_SERVER_TIMEOUT", timeout)
     monkeypatch.setenv("SAGEMAKER_BATCH", batch)
     assert invocation_seconds() == seconds
+
+
+@pytest.mark.parametrize(("given", "megabytes"), [("", 100), ("6", 6), ("0", 1024)])
+def test_the_largest_body_is_the_owners_to_choose_c1_8_c4_3(monkeypatch, given, megabytes):
+    monkeypatch.setenv("SAGEMAKER_MAX_PAYLOAD_IN_MB", given)
+    assert payload_limit() == megabytes * 2**20

@@ -19,6 +19,12 @@ BIND_TO_PORT = parameters.BIND_TO_PORT_ENV  # contract C1.3, C3.4
 DEFAULT_ACCEPT = parameters.DEFAULT_INVOCATIONS_ACCEPT_ENV  # contract C2.1
 MAX_PAYLOAD = parameters.MAX_REQUEST_SIZE  # megabytes (contract C2.1)
 BATCH = "SAGEMAKER_BATCH"  # "true" in batch transform (contract C4.1)
+BATCH_STRATEGY = "SAGEMAKER_BATCH_STRATEGY"  # as the job asks for it, if it does (contract C4.1)
+MAX_TRANSFORMS = "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS"  # likewise
+PROGRAM = parameters.USER_PROGRAM_ENV  # the user's own file below `code` in the model folder (contract C2.4)
+SUBMIT_DIRECTORY = "SAGEMAKER_SUBMIT_DIRECTORY"  # where the SDK has put the user's code (contract C2.3)
+CODE_ARTIFACT = "CA_REPOSITORY_ARN"  # of the repository that packages come from (contract C2.4)
+URL_HOSTS = "KENNEL_URL_HOSTS"  # from which a server fetches images, with commas between; none unless set
 SERVER_TIMEOUT = parameters.MODEL_SERVER_TIMEOUT_ENV  # seconds (contract C2.1)
 BIND_HOST = "KENNEL_BIND_HOST"  # the address that a server listens on; all of them unless set, as a container must
 ENGINE = "KENNEL_ENGINE"  # what runs a served model; chosen by the machine and by what was measured unless set
@@ -114,8 +120,17 @@ def flag_variable(name: str) -> bool:
 
 
 def payload_limit() -> int:
-    """Return how many bytes the largest body may have (contract C1.8)."""
-    return number_variable(MAX_PAYLOAD, 100) * 2**20
+    """Return how many bytes the largest body may have (contract C1.8).
+
+    0 megabytes are batch transform's word for bodies of any size (C4.3); those of asynchronous endpoints, a gigabyte,
+    are the largest that there are (C5.1).
+    """
+    return (number_variable(MAX_PAYLOAD, 100) or 1024) * 2**20
+
+
+def list_variable(name: str) -> tuple[str, ...]:
+    """Return the parts of an environment variable, which has commas between them."""
+    return tuple(part.strip() for part in variable(name, "").split(",") if part.strip())
 
 
 def invocation_seconds() -> int:

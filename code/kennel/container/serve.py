@@ -16,12 +16,15 @@ from kennel.container.environment import (
     ENGINE,
     EXPLAIN,
     MAX_PAYLOAD,
+    MAX_TRANSFORMS,
     METRICS_NAMESPACE,
     REQUEST_LOG,
     SERVER_TIMEOUT,
+    URL_HOSTS,
     flag_variable,
     folders,
     invocation_seconds,
+    list_variable,
     number_variable,
     payload_limit,
     share_variable,
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 def main() -> None:
     """Serve until SIGTERM; gunicorn then lets the requests in work finish."""
     try:
-        for name in (BIND_TO_PORT, MAX_PAYLOAD, SERVER_TIMEOUT):
+        for name in (BIND_TO_PORT, MAX_PAYLOAD, MAX_TRANSFORMS, SERVER_TIMEOUT):
             number_variable(name, 0)
         share_variable(REQUEST_LOG, 1)
         flag_variable(EXPLAIN)
@@ -69,6 +72,7 @@ def create_app() -> "Flask":
             engine=variable(ENGINE, Settings.engine),
             explain=flag_variable(EXPLAIN),
             metrics_namespace=variable(METRICS_NAMESPACE, ""),
+            url_hosts=list_variable(URL_HOSTS),
         )
         return create(load_service(folders().model, settings), settings)
     except KennelError as error:

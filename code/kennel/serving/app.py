@@ -7,22 +7,23 @@ from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
+from kennel.serving.batch_transform import transform_parameters
 from kennel.serving.codecs import JSON
 from kennel.serving.errors import Overloaded, RequestError
 from kennel.serving.metrics import CONTENT_TYPE
-from kennel.serving.service import Service, Settings
+from kennel.serving.service import ModelService, Settings
 from kennel.serving.telemetry import INFERENCE_ID
 
 log = logging.getLogger(__name__)
 
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"  # comes back to the caller only if we echo it (contract C1.10)
 EXTENSION = "kennel"  # under which the application keeps its Service
-_PATHS = "GET /ping, POST /invocations and GET /metrics"
+_PATHS = "GET /ping, POST /invocations, GET /execution-parameters and GET /metrics"
 _LONGEST = 300  # characters of a refusal: as JSON they are at most 2048 bytes (contract C1.11)
 _UNWATCHED = ("/ping", "/metrics")  # asked every few seconds by the platform; they would drown the rest (contract E8)
 
 
-def create_app(service: Service, settings: Settings) -> Flask:
+def create_app(service: ModelService, settings: Settings) -> Flask:
     """Return the application for a service, which is started by whoever runs the application."""
     app = Flask("kennel")
     app.config["MAX_CONTENT_LENGTH"] = settings.max_payload
@@ -35,6 +36,10 @@ def create_app(service: Service, settings: Settings) -> Flask:
     @app.post("/invocations")
     def invocations() -> ResponseReturnValue:
         return service.invoke(g.trace)
+
+    @app.get("/execution-parameters")
+    def execution_parameters() -> ResponseReturnValue:
+        return transform_parameters(service.batch_size, settings.max_requests)
 
     @app.get("/metrics")
     def metrics() -> ResponseReturnValue:
@@ -49,9 +54,12 @@ def create_app(service: Service, settings: Settings) -> Flask:
 
     @app.after_request
     def finish(response: Response) -> Response:
-        if trace := g.get("trace"):
+        trace, status = g.get("trace"), response.status_code
+        if trace and response.is_streamed:  # where its time went is not known before its end
+            response.call_on_close(lambda: service.telemetry.finish(trace, status))
+        elif trace:
             response.headers["Server-Timing"] = trace.server_timing()
-            service.telemetry.finish(trace, response.status_code)
+            service.telemetry.finish(trace, status)
         return response
 
     @app.after_request

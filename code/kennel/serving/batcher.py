@@ -106,7 +106,7 @@ class Batcher:
 
 def _drop_unwanted(items: list[_Item]) -> list[_Item]:
     """Return the items that somebody waits for; the others are told so."""
-    now, gone = time.monotonic(), _hung_up(item.call.client for item in items)
+    now, gone = time.monotonic(), hung_up(item.call.client for item in items)
     wanted = []
     for item in items:
         if item.call.client in gone:
@@ -118,7 +118,7 @@ def _drop_unwanted(items: list[_Item]) -> list[_Item]:
     return wanted
 
 
-def _hung_up(clients: Iterable[socket.socket | None]) -> set[socket.socket | None]:
+def hung_up(clients: Iterable[socket.socket | None]) -> set[socket.socket | None]:
     """Return which of the sockets were closed at their other end.
 
     One system call asks for all of them: after each, this thread has to wait for its turn among the others.

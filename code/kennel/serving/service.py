@@ -1,27 +1,29 @@
 """A loaded model that answers requests, one after another or many at once."""
 
 import logging
-import threading
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from flask import Response, request
 from flask.typing import ResponseReturnValue
-from numpy.typing import NDArray
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from kennel.engines.choice import AUTO, load_engine
 from kennel.engines.engine import Engine
 from kennel.images.preprocess import Preprocessing
 from kennel.model.manifest import load_manifest
+from kennel.serving import streaming
+from kennel.serving.admission import Admission, read_body
 from kennel.serving.batcher import Batcher, Call
 from kennel.serving.codecs import (
     JSON,
+    JSON_LINES,
     Answer,
     Row,
     Tensor,
@@ -30,8 +32,9 @@ from kennel.serving.codecs import (
     good_rows,
     parse_accept,
 )
-from kennel.serving.errors import Overloaded, RequestError, TooLarge
+from kennel.serving.errors import Gone, RequestError
 from kennel.serving.explain import Explainer, check_count, load_explainer
+from kennel.serving.fetch import Fetcher
 from kennel.serving.telemetry import Telemetry, Trace
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,34 @@ class Settings:
     processes: int = 1  # that serve side by side
     explain: bool = False  # answer with heat maps too, where they are asked for
     metrics_namespace: str = ""  # of CloudWatch, for figures every minute; "" wants none
+    url_hosts: tuple[str, ...] = ()  # from which images are fetched whose URL a client sends; see `Fetcher`
+
+
+class ModelService(Protocol):
+    """What answers the requests for one model."""
+
+    telemetry: Telemetry
+
+    @property
+    def batch_size(self) -> int:
+        """How many images go through the model together."""
+        ...
+
+    def start(self) -> None:
+        """Load what is loaded after a fork, and begin to answer, in the process that serves. Raises KennelError."""
+        ...
+
+    def stop(self) -> None:
+        """Say what is not said yet, when all requests are answered."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Return whether requests will be answered."""
+        ...
+
+    def invoke(self, trace: Trace) -> ResponseReturnValue:
+        """Answer the current request, and note in `trace` how it went. Raises RequestError."""
+        ...
 
 
 class Service:
@@ -72,7 +103,13 @@ class Service:
         self._explainer = explainer or Explainer(None, preprocessing)
         self.telemetry = Telemetry(model, engine.name, settings.log_share, settings.metrics_namespace)
         self._batcher = Batcher(engine, self.telemetry.saw_batch)
-        self._places = threading.BoundedSemaphore(settings.max_requests)
+        self._admission = Admission(settings.max_requests)
+        self._fetcher = Fetcher(settings.url_hosts)
+
+    @property
+    def batch_size(self) -> int:
+        """See `ModelService.batch_size`."""
+        return self._engine.batch_size
 
     def start(self) -> None:
         """Warm the engine up and begin to answer; to be called in the process that serves, after the fork."""
@@ -92,54 +129,44 @@ class Service:
     def invoke(self, trace: Trace) -> ResponseReturnValue:
         """Answer the current request, and note in `trace` how it went.
 
-        Raises RequestError with the status that it deserves.
+        A long batch of JSON Lines is answered line by line, and has its place until the last one is sent. Raises
+        RequestError with the status that it deserves.
         """
-        if not self._places.acquire(blocking=False):
-            raise Overloaded(f"{self._settings.max_requests} requests are in work already; try again in a moment")
+        leave = self._admission.enter()
         try:
             answer = parse_accept(request.headers.get("Accept", ""), self._settings.default_accept)
             with self._explainer.place() if answer.explain else nullcontext():
-                body = self._read_body()
+                body = read_body(self._settings.max_payload)
                 trace.size = len(body)
-                return self._answer(body, request.headers.get("Content-Type", ""), answer, trace)
-        finally:
-            self._places.release()
+                response = self._answer(body, request.headers.get("Content-Type", ""), answer, trace)
+        except BaseException:
+            leave()
+            raise
+        if response.is_streamed:
+            response.call_on_close(leave)
+        else:
+            leave()
+        return response
 
-    def _read_body(self) -> bytes:
-        limit = self._settings.max_payload
-        try:
-            body = request.get_data(cache=False)
-        except RequestEntityTooLarge:
-            is_more = True
-        else:  # werkzeug cuts a chunked body off at its limit, and does not say so
-            is_more = len(body) == limit and bool(request.environ["wsgi.input"].read(1))
-        if is_more:
-            raise TooLarge(f"the body is larger than {limit / 2**20:g} MB, the limit of this server")
-        return body
-
-    def _answer(self, body: bytes, content_type: str, answer: Answer, trace: Trace) -> ResponseReturnValue:
-        rows: list[Row] = []
-        seen: list[Tensor | RequestError] = []  # what to explain
+    def _answer(self, body: bytes, content_type: str, answer: Answer, trace: Trace) -> Response:
         with trace.phase("decode"):
-            images = decode_request(body, content_type, self._preprocessing)
-        while True:
-            with trace.phase("decode"):
-                part = list(
-                    islice(images, self._engine.batch_size)
-                )  # a request's images are in memory a batch at a time
-            if not part:
-                break
-            trace.images += len(part)
-            if answer.explain:
-                seen += part
-                check_count(len(seen))
-            predicted = iter(self._predict([image for image in part if isinstance(image, np.ndarray)], trace))
-            rows += [image if isinstance(image, RequestError) else next(predicted) for image in part]
+            images = decode_request(
+                body, content_type, self._preprocessing, lambda url: self._fetcher.fetch(url, trace.deadline)
+            )
+        seen: list[Tensor | RequestError] = []  # what to explain
+        if answer.explain:
+            images = _keep(images, seen)
+        client = request.environ.get("gunicorn.socket")
+        rows = self._next_rows(images, client, trace)
+        if rows and isinstance(rows[0], np.ndarray):
+            trace.label = self._classes[int(rows[0].argmax())]
+        if answer.mimetype == JSON_LINES and streaming.is_long(body, content_type):
+            return self._stream(rows, images, answer, client, trace)
+        while more := self._next_rows(images, client, trace):
+            rows += more
         with trace.phase("encode"):
             explanations = self._explain(seen, rows, trace) if answer.explain else ()
             data, mimetype = encode_answer(rows, self._classes, answer, explanations)
-        if rows and isinstance(rows[0], np.ndarray):
-            trace.label = self._classes[int(rows[0].argmax())]
         return Response(data, mimetype=mimetype)
 
     def _explain(self, seen: Sequence[Tensor | RequestError], rows: Sequence[Row], trace: Trace) -> list[str]:
@@ -147,8 +174,62 @@ class Service:
         images = [image for image in seen if isinstance(image, np.ndarray)]
         return self._explainer.explain(images, [int(row.argmax()) for row in answers], trace.deadline)
 
-    def _predict(self, images: list[NDArray[np.float32]], trace: Trace) -> list[NDArray[np.float32]]:
-        call = Call(trace.deadline, request.environ.get("gunicorn.socket"))
+    def _stream(
+        self,
+        rows: list[Row],
+        images: Iterator[Tensor | RequestError],
+        answer: Answer,
+        client: socket.socket | None,
+        trace: Trace,
+    ) -> Response:
+        trace.deadline = max(trace.deadline, time.monotonic() + streaming.SECONDS)
+        trace.status = Gone.status  # as long as its end was not sent
+
+        def lines(rows: list[Row]) -> Iterator[bytes]:
+            while rows:
+                with trace.phase("encode"):
+                    data, _ = encode_answer(rows, self._classes, answer)
+                yield data
+                try:
+                    rows = self._next_rows(images, client, trace, is_streamed=True)
+                except Gone as error:
+                    trace.error = str(error)
+                    return
+            trace.status = 0
+
+        return Response(lines(rows), mimetype=JSON_LINES)
+
+    def _next_rows(
+        self,
+        images: Iterator[Tensor | RequestError],
+        client: socket.socket | None,
+        trace: Trace,
+        is_streamed: bool = False,
+    ) -> list[Row]:
+        """Answer as many images as go through the model together; a request's are in memory a batch at a time.
+
+        With `is_streamed` there is no status left to fail with: what fails is said on the lines that it concerns.
+        """
+        with trace.phase("decode"):
+            part = list(islice(images, self._engine.batch_size))
+        trace.images += len(part)
+        good = [image for image in part if isinstance(image, np.ndarray)]
+        try:
+            predicted: Iterator[Row] = iter(self._predict(good, client, trace))
+        except Gone:
+            raise
+        except Exception as error:
+            if not is_streamed:
+                raise
+            if not isinstance(error, RequestError):
+                log.error("lines of a stream failed by a fault of the server", exc_info=error)
+                error = RequestError("the server failed at this line; its log says why")
+            trace.error = str(error)
+            predicted = iter([error] * len(good))
+        return [image if isinstance(image, RequestError) else next(predicted) for image in part]
+
+    def _predict(self, images: list[Tensor], client: socket.socket | None, trace: Trace) -> list[Tensor]:
+        call = Call(trace.deadline, client)
         began = time.perf_counter()
         try:
             return self._batcher.predict(images, call)
@@ -158,11 +239,20 @@ class Service:
             trace.batch_size = max(trace.batch_size, call.batch_size)
 
 
-def load_service(model_dir: Path, settings: Settings) -> Service:
+def _keep(
+    images: Iterator[Tensor | RequestError], seen: list[Tensor | RequestError]
+) -> Iterator[Tensor | RequestError]:
+    for image in images:
+        seen.append(image)
+        check_count(len(seen))
+        yield image
+
+
+def load_service(folder: Path, settings: Settings) -> ModelService:
     """Load a model folder. Raises ArtifactError when there is no model in it."""
-    manifest = load_manifest(model_dir)
+    manifest = load_manifest(folder)
     for record in manifest.engines:
         log.info(record.line())
-    engine = load_engine(model_dir, settings.engine, settings.processes)
-    explainer = load_explainer(model_dir, settings.explain)
+    engine = load_engine(folder, settings.engine, settings.processes)
+    explainer = load_explainer(folder, settings.explain)
     return Service(engine, manifest.preprocessing, manifest.classes, settings, manifest.backbone, explainer)

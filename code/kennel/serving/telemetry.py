@@ -35,6 +35,7 @@ class Trace:
     batch_size: int = 0  # images in the largest batch that held one of its own
     label: str = ""  # the best class of its first image
     error: str = ""  # the sentence that it was refused with
+    status: int = 0  # what became of an answer that is sent in pieces; 0: the status that it began with
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
 
     @contextmanager
@@ -93,12 +94,13 @@ class Telemetry:
 
     def finish(self, trace: Trace, status: int) -> None:
         """Count a request that is about to be answered, and log it: always when it failed, else by its share."""
+        status = trace.status or status
         total = time.perf_counter() - trace.started
         try:
             self._metrics.requests_in_work.dec()
             self._metrics.saw_request(status, total, trace.seconds, trace.size)
             self._minute.saw_request(status, total)
-            if status >= 400 or random.random() < self._log_share:
+            if status >= 400 or trace.error or random.random() < self._log_share:
                 lines.info(json.dumps(self._line(trace, status, total)))
         except Exception:
             log.warning("a request could not be counted or logged", exc_info=True)
