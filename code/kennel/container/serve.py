@@ -18,6 +18,7 @@ from kennel.container.environment import (
     MAX_PAYLOAD,
     MAX_TRANSFORMS,
     METRICS_NAMESPACE,
+    PROGRAM,
     REQUEST_LOG,
     SERVER_TIMEOUT,
     URL_HOSTS,
@@ -72,6 +73,7 @@ def create_app() -> "Flask":
             engine=variable(ENGINE, Settings.engine),
             explain=flag_variable(EXPLAIN),
             metrics_namespace=variable(METRICS_NAMESPACE, ""),
+            program=variable(PROGRAM, ""),
             url_hosts=list_variable(URL_HOSTS),
         )
         return create(load_service(folders().model, settings), settings)

@@ -1,14 +1,11 @@
 """gunicorn's settings, each with its reason. Workers and threads: one process holds one model."""
 
-import sys
 from typing import Any
 
-from gunicorn.arbiter import Arbiter
-
 from kennel.container.environment import BIND_HOST, BIND_TO_PORT, SERVER_TIMEOUT, number_variable, variable
-from kennel.errors import KennelError
 from kennel.serving.app import EXTENSION
 from kennel.serving.service import Settings
+from kennel.serving.starting import Starter
 
 bind = f"{variable(BIND_HOST, '0.0.0.0')}:{number_variable(BIND_TO_PORT, 8080)}"  # contract C1.3
 workers = 1  # the batcher keeps all cores busy; a second process would hold a second copy of the model
@@ -24,17 +21,12 @@ accesslog = None  # telemetry says more of a request, and nothing of pings (cont
 errorlog = "-"
 loglevel = "warning"
 
+starter = Starter()
+
 
 def post_worker_init(worker: Any) -> None:
-    """Start the model in the worker: threads do not survive a fork.
-
-    What is wrong with the model is said in full, and ends the server (contract E7).
-    """
-    try:
-        worker.app.wsgi().extensions[EXTENSION].start()
-    except KennelError as error:
-        worker.log.error("serve: %s", error)
-        sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the master leaves too, where it would replace a worker that died
+    """Start the model in the worker: threads do not survive a fork."""
+    starter.start(worker.app.wsgi().extensions[EXTENSION])
 
 
 def worker_exit(server: Any, worker: Any) -> None:

@@ -36,6 +36,7 @@ from kennel.serving.errors import Gone, RequestError
 from kennel.serving.explain import Explainer, check_count, load_explainer
 from kennel.serving.fetch import Fetcher
 from kennel.serving.telemetry import Telemetry, Trace
+from kennel.serving.user_code import find_program
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Settings:
     processes: int = 1  # that serve side by side
     explain: bool = False  # answer with heat maps too, where they are asked for
     metrics_namespace: str = ""  # of CloudWatch, for figures every minute; "" wants none
+    program: str = ""  # the user's own functions, below `code` in the model folder; "" is inference.py if it is there
     url_hosts: tuple[str, ...] = ()  # from which images are fetched whose URL a client sends; see `Fetcher`
 
 
@@ -249,7 +251,14 @@ def _keep(
 
 
 def load_service(folder: Path, settings: Settings) -> ModelService:
-    """Load a model folder. Raises ArtifactError when there is no model in it."""
+    """Load a model folder, with the user's own functions where it holds some (contract C2.4).
+
+    Raises ArtifactError when there is no model in it, and HandlerError for what is wrong with the user's code.
+    """
+    if program := find_program(folder, settings.program):
+        from kennel.serving.handlers import HandlerService  # noqa: PLC0415 - slow, and not needed by other models
+
+        return HandlerService(folder, program, settings)
     manifest = load_manifest(folder)
     for record in manifest.engines:
         log.info(record.line())
