@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,16 @@ BIND_TO_PORT = parameters.BIND_TO_PORT_ENV  # contract C1.3, C3.4
 DEFAULT_ACCEPT = parameters.DEFAULT_INVOCATIONS_ACCEPT_ENV  # contract C2.1
 MAX_PAYLOAD = parameters.MAX_REQUEST_SIZE  # megabytes (contract C2.1)
 BATCH = "SAGEMAKER_BATCH"  # "true" in batch transform (contract C4.1)
-SERVER_TIMEOUT = parameters.MODEL_SERVER_TIMEOUT_ENV  # seconds (contract C2.1)
+# seconds; the first that is set counts (contract C2.1, C2.2)
+SERVER_TIMEOUTS = (
+    parameters.MODEL_SERVER_TIMEOUT_SECONDS_ENV,
+    parameters.MODEL_SERVER_TIMEOUT_ENV,
+    "MODEL_SERVER_TIMEOUT",
+)
+SERVER_WORKERS = (parameters.MODEL_SERVER_WORKERS_ENV, "MODEL_SERVER_WORKERS")  # processes (contract C2.1, C2.2)
+MULTI_MODEL = parameters.MULTI_MODEL_ENV  # "true" where models are loaded and unloaded as they are asked for (C3.1)
+MODEL_MEMORY = "KENNEL_MODEL_MEMORY_IN_MB"  # that all loaded models may take; unless set, what the container has
+SERVER_FOLDER = "KENNEL_SERVER_FOLDER"  # where the processes of one server meet; `serve` makes it, and sets this
 BIND_HOST = "KENNEL_BIND_HOST"  # the address that a server listens on; all of them unless set, as a container must
 ENGINE = "KENNEL_ENGINE"  # what runs a served model; chosen by the machine and by what was measured unless set
 REQUEST_LOG = "KENNEL_REQUEST_LOG"  # the share of good requests that a server logs, from 0 to 1; all unless set
@@ -104,6 +113,15 @@ def number_variable(name: str, default: int) -> int:
         raise ContractError(f"the variable {name} is {text!r}; it should be a whole number") from None
 
 
+def first_number(names: Sequence[str], default: int, least: int) -> int:
+    """Return the first of some variables that is set, a whole number. Raises ContractError when it is below `least`."""
+    name = next((name for name in names if variable(name, "")), names[0])
+    number = number_variable(name, default)
+    if number < least:
+        raise ContractError(f"the variable {name} is {number}; it should be at least {least}")
+    return number
+
+
 def payload_limit() -> int:
     """Return how many bytes the largest body may have (contract C1.8)."""
     return number_variable(MAX_PAYLOAD, 100) * 2**20
@@ -115,8 +133,18 @@ def invocation_seconds() -> int:
     A minute (contract C1.7), an hour in batch transform (C4.5); asynchronous endpoints wait as long as their owner says
     (C5.1), who then sets the server's timeout too.
     """
-    limit = 3600 if variable(BATCH, "false").lower() == "true" else 60
-    return max(limit, number_variable(SERVER_TIMEOUT, limit))
+    limit = 3600 if is_set(BATCH) else 60
+    return max(limit, server_timeout(limit))
+
+
+def server_timeout(default: int) -> int:
+    """Return how many seconds the owner of the endpoint gives an answer."""
+    return first_number(SERVER_TIMEOUTS, default, least=1)
+
+
+def is_set(name: str) -> bool:
+    """Return whether a variable says `true`."""
+    return variable(name, "false").lower() == "true"
 
 
 def share_variable(name: str, default: float) -> float:

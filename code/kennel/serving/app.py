@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import Protocol
 
 from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
@@ -11,38 +12,63 @@ from kennel.serving.codecs import JSON
 from kennel.serving.errors import Overloaded, RequestError
 from kennel.serving.metrics import CONTENT_TYPE
 from kennel.serving.service import Service, Settings
-from kennel.serving.telemetry import INFERENCE_ID
+from kennel.serving.telemetry import INFERENCE_ID, Telemetry
 
 log = logging.getLogger(__name__)
 
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"  # comes back to the caller only if we echo it (contract C1.10)
-EXTENSION = "kennel"  # under which the application keeps its Service
-_PATHS = "GET /ping, POST /invocations and GET /metrics"
+EXTENSION = "kennel"  # under which the application keeps what it serves
 _UNWATCHED = ("/ping", "/metrics")  # asked every few seconds by the platform; they would drown the rest (contract E8)
+
+
+class Server(Protocol):
+    """What an application serves: a model, or several."""
+
+    telemetry: Telemetry
+
+    def start(self) -> None:
+        """Begin to answer, in the process that serves, after the fork."""
+        ...
+
+    def stop(self) -> None:
+        """Say what is not said yet, when all requests are answered."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Return whether requests will be answered."""
+        ...
 
 
 def create_app(service: Service, settings: Settings) -> Flask:
     """Return the application for a service, which is started by whoever runs the application."""
-    app = Flask("kennel")
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_payload
-    app.extensions[EXTENSION] = service
-
-    @app.get("/ping")
-    def ping() -> ResponseReturnValue:
-        return Response(status=200 if service.is_ready() else 503, mimetype=JSON)
+    app = new_app(service, settings, "POST /invocations")
 
     @app.post("/invocations")
     def invocations() -> ResponseReturnValue:
         return service.invoke(g.trace)
 
+    return app
+
+
+def new_app(server: Server, settings: Settings, paths: str) -> Flask:
+    """Return an application with all but the paths that ask a model, which `paths` names to who asks for others."""
+    app = Flask("kennel")
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_payload
+    app.extensions[EXTENSION] = server
+    telemetry = server.telemetry
+
+    @app.get("/ping")
+    def ping() -> ResponseReturnValue:
+        return Response(status=200 if server.is_ready() else 503, mimetype=JSON)
+
     @app.get("/metrics")
     def metrics() -> ResponseReturnValue:
-        return Response(service.telemetry.page(), content_type=CONTENT_TYPE)
+        return Response(telemetry.page(), content_type=CONTENT_TYPE)
 
     @app.before_request
     def begin() -> None:
         if request.path not in _UNWATCHED:
-            g.trace = service.telemetry.begin(
+            g.trace = telemetry.begin(
                 request.headers.get(INFERENCE_ID, ""), request.headers.get("Content-Type", ""), settings.patience
             )
 
@@ -50,7 +76,7 @@ def create_app(service: Service, settings: Settings) -> Flask:
     def finish(response: Response) -> Response:
         if trace := g.get("trace"):
             response.headers["Server-Timing"] = trace.server_timing()
-            service.telemetry.finish(trace, response.status_code)
+            telemetry.finish(trace, response.status_code)
         return response
 
     @app.after_request
@@ -69,7 +95,9 @@ def create_app(service: Service, settings: Settings) -> Flask:
     @app.errorhandler(HTTPException)
     def refuse_http(error: HTTPException) -> ResponseReturnValue:
         what = f"{request.method} {request.path}"
-        return _refusal(error.code or 500, f"{what}: {error.name.lower()}; there are {_PATHS}")
+        return _refusal(
+            error.code or 500, f"{what}: {error.name.lower()}; there are GET /ping, {paths} and GET /metrics"
+        )
 
     @app.errorhandler(Exception)
     def fail(error: Exception) -> ResponseReturnValue:

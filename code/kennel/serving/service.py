@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from kennel.model.manifest import load_manifest
 from kennel.serving.batcher import Batcher, Call
 from kennel.serving.codecs import JSON, Answer, Row, decode_request, encode_answer, parse_accept
 from kennel.serving.errors import Overloaded, RequestError, TooLarge
+from kennel.serving.metrics import Served
 from kennel.serving.telemetry import Telemetry, Trace
 
 log = logging.getLogger(__name__)
@@ -43,27 +45,39 @@ class Service:
     """A loaded model, ready to answer."""
 
     def __init__(
-        self, engine: Engine, preprocessing: Preprocessing, classes: tuple[str, ...], settings: Settings, model: str
+        self,
+        engine: Engine,
+        preprocessing: Preprocessing,
+        classes: tuple[str, ...],
+        settings: Settings,
+        model: str,
+        telemetry: Telemetry | None = None,
     ) -> None:
-        """`model` is what logs and metrics call it."""
+        """`model` is what logs and metrics call it; `telemetry` is that of several models, else one of its own."""
         self._engine = engine
         self._preprocessing = preprocessing
         self._classes = classes
         self._settings = settings
-        self.telemetry = Telemetry(model, engine.name, settings.log_share, settings.metrics_namespace)
-        self._batcher = Batcher(engine, self.telemetry.saw_batch)
+        self._served = Served(model, engine.name)
+        self.telemetry = telemetry or Telemetry(*self._served, settings.log_share, settings.metrics_namespace)
+        self._batcher = Batcher(engine, partial(self.telemetry.saw_batch, self._served))
         self._places = threading.BoundedSemaphore(settings.max_requests)
 
     def start(self) -> None:
         """Warm the engine up and begin to answer; to be called in the process that serves, after the fork."""
-        self._engine.warm_up()
         self._batcher.start()
         self.telemetry.start()
+        self.telemetry.add(self._served)
         log.info("ready engine=%s; device=%s; classes=%d;", self._engine.name, self._engine.device, len(self._classes))
 
     def stop(self) -> None:
         """Say what is not said yet; to be called in the process that serves, when all requests are answered."""
         self.telemetry.stop()
+
+    def close(self) -> None:
+        """Let go of the model, when all requests for it are answered and no more will come."""
+        self._batcher.stop()
+        self.telemetry.remove(self._served)
 
     def is_ready(self) -> bool:
         """Return whether requests will be answered."""
@@ -74,6 +88,7 @@ class Service:
 
         Raises RequestError with the status that it deserves.
         """
+        trace.served = self._served
         if not self._places.acquire(blocking=False):
             raise Overloaded(f"{self._settings.max_requests} requests are in work already; try again in a moment")
         try:
@@ -127,10 +142,13 @@ class Service:
             trace.batch_size = max(trace.batch_size, call.batch_size)
 
 
-def load_service(model_dir: Path, settings: Settings) -> Service:
-    """Load a model folder. Raises ArtifactError when there is no model in it."""
+def load_service(model_dir: Path, settings: Settings, name: str = "", telemetry: Telemetry | None = None) -> Service:
+    """Load a model folder. Raises ArtifactError when there is no model in it.
+
+    Logs and metrics call it by `name`, else by its backbone's; `telemetry` is that of several models.
+    """
     manifest = load_manifest(model_dir)
     for record in manifest.engines:
         log.info(record.line())
     engine = load_engine(model_dir, settings.engine, settings.processes)
-    return Service(engine, manifest.preprocessing, manifest.classes, settings, model=manifest.backbone)
+    return Service(engine, manifest.preprocessing, manifest.classes, settings, name or manifest.backbone, telemetry)
