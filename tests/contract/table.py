@@ -20,6 +20,7 @@ ROWS = [
     *(f"B{n}" for n in range(1, 14)),
     *(f"C1.{n}" for n in range(1, 15)),
     *(f"C2.{n}" for n in range(1, 12)),
+    *(f"C3.{n}" for n in range(1, 6)),
 ]
 # what no test here shows, and why
 NOT_HERE = {
@@ -31,18 +32,17 @@ NOT_HERE = {
     "A7.2": "a matter of channel names in the SDK's own script",
     "A7.2b": "the SDK's driver script is not played here",
     "A7.3": "the SDK's own faults",
-    "C1.14": "no container work",
-    "C2.2": "TorchServe's variables mean nothing here",
     "C2.4": "user code in the model folder is not run yet",
     "C2.5": "user code in the model folder is not run yet",
     "C2.9": "the model folder has a format of its own",
-    "C2.10": "one process, whatever the machine",
     "C2.11": "there is no nginx",
+    "C3.3": "no container work",
+    "C3.5": "no container work",
 }
 HEAD = """# SageMaker's contract, row by row
 
 Which test shows which row, with the real programs: as processes of this machine, in containers of the image, or both.
-Rows are those of the contract's sections on training (A), tuning (B) and hosting (C1, C2); tests in `aws` show what a
+Rows are those of the contract's sections on training (A), tuning (B) and hosting (C1 to C3); tests in `aws` show what a
 request for AWS says. Made by `python -m tests.contract.table`; a test sees to it that it is not stale.
 
 | row | where | tests, or why there is none |

@@ -17,10 +17,14 @@ from kennel.container.environment import (
     DEFAULT_ACCEPT,
     ENGINE,
     METRICS_NAMESPACE,
+    MODEL_MEMORY,
+    MULTI_MODEL,
     REQUEST_LOG,
     SERVER_FOLDER,
+    first_number,
     folders,
     invocation_seconds,
+    is_set,
     number_variable,
     payload_limit,
     share_variable,
@@ -41,6 +45,7 @@ def main() -> None:
         payload_limit()
         invocation_seconds()
         worker_processes()
+        _model_memory()
         share_variable(REQUEST_LOG, 1)
     except KennelError as error:
         sys.exit(f"serve: {error}")
@@ -78,9 +83,18 @@ def create_app() -> "Flask":
             processes=worker_processes(),
             metrics_namespace=variable(METRICS_NAMESPACE, ""),
         )
+        if is_set(MULTI_MODEL):
+            from kennel.serving.multi_model import MultiModelServer, create_multi_model_app  # noqa: PLC0415 - as above
+
+            server = MultiModelServer(settings, Path(os.environ[SERVER_FOLDER]), folders().place, _model_memory())
+            return create_multi_model_app(server, settings)
         return create(load_service(folders().model, settings), settings)
     except KennelError as error:
         sys.exit(f"serve: {error}")
+
+
+def _model_memory() -> int:
+    return first_number((MODEL_MEMORY,), sys.maxsize // 2**20, least=1) * 2**20
 
 
 if __name__ == "__main__":
