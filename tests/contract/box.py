@@ -109,10 +109,10 @@ class Box:
             time.sleep(0.02)
         return code
 
-    def wait_for(self, text: str, limit: float = TRAINING_LIMIT) -> None:
-        """Wait until the log holds `text`."""
+    def wait_for(self, text: str, limit: float = TRAINING_LIMIT, since: int = 0) -> None:
+        """Wait until the log holds `text`, after its first `since` characters."""
         deadline = time.monotonic() + limit
-        while text not in self.log:
+        while text not in self.log[since:]:
             assert self.program is not None
             if self.program.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"never saw {text!r} in the log:\n{self.log}")
@@ -146,10 +146,17 @@ class Server:
     def ping(self, timeout: float = 2.0) -> urllib3.BaseHTTPResponse:
         return self._pool.request("GET", f"{self.address}/ping", timeout=timeout)
 
-    def post(self, body: Any, content_type: str | None = None, accept: str | None = None, **headers: str) -> Any:
+    def post(
+        self,
+        body: Any,
+        content_type: str | None = None,
+        accept: str | None = None,
+        path: str = "/invocations",
+        **headers: str,
+    ) -> Any:
         given = {"Content-Type": content_type, "Accept": accept, **headers}
         sent = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
-        return self._pool.request("POST", f"{self.address}/invocations", body=body, headers=sent)
+        return self._pool.request("POST", self.address + path, body=body, headers=sent)
 
     def stream(self, body: Any, content_type: str, accept: str, **headers: str) -> http.client.HTTPResponse:
         """Post, and return the answer when it begins; closed early, its connection is too."""
@@ -196,9 +203,20 @@ def free_port() -> int:
 
 def start_server(runner: Any, folder: Path, model: Path, **variables: str) -> Server:
     """Start `serve` on a model folder; wait for it with `wait_until_ready`."""
+    return _serve(runner, folder, {"model": model}, variables)
+
+
+def start_multi_model_server(runner: Any, folder: Path, models: Mapping[str, Path], **variables: str) -> Server:
+    """Start `serve` beside the folders `/opt/ml/models/NAME/model` (contract C3.1)."""
+    links = {f"models/{name}/model": model for name, model in models.items()}
+    return _serve(runner, folder, links, {"SAGEMAKER_MULTI_MODEL": "true", **variables})
+
+
+def _serve(runner: Any, folder: Path, links: Mapping[str, Path], variables: Mapping[str, str]) -> Server:
     box = Box(runner, folder)
-    box.tree.mkdir(parents=True)
-    (box.tree / "model").symlink_to(model)
+    for link, target in links.items():
+        (box.tree / link).parent.mkdir(parents=True, exist_ok=True)
+        (box.tree / link).symlink_to(target)
     port = free_port()
     box.variables = {"SAGEMAKER_BIND_TO_PORT": str(port), **variables}
     box.start("serve")

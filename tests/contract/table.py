@@ -20,8 +20,7 @@ ROWS = [
     *(f"B{n}" for n in range(1, 14)),
     *(f"C1.{n}" for n in range(1, 15)),
     *(f"C2.{n}" for n in range(1, 12)),
-    "C3.4",
-    "C3.5",
+    *(f"C3.{n}" for n in range(1, 6)),
     *(f"C4.{n}" for n in range(1, 7)),
     *(f"C5.{n}" for n in range(1, 4)),
 ]
@@ -35,10 +34,8 @@ NOT_HERE = {
     "A7.2": "a matter of channel names in the SDK's own script",
     "A7.2b": "the SDK's driver script is not played here",
     "A7.3": "the SDK's own faults",
-    "C1.14": "no container work",
-    "C2.2": "TorchServe's variables mean nothing here",
-    "C2.10": "one process, whatever the machine",
     "C2.11": "there is no nginx",
+    "C3.3": "no container work",
     "C4.6": "a matter of the job's request; README, The image, names the drivers",
 }
 HEAD = """# SageMaker's contract, row by row

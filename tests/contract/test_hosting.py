@@ -121,6 +121,11 @@ def test_the_port_is_sagemakers_to_choose_c1_3_c3_4(server):
     assert listening == {port}
 
 
+@pytest.mark.process_only
+def test_one_process_serves_on_a_cpu_unless_the_owner_says_otherwise_c2_10(server):
+    assert len(psutil.Process(server.box.program.pid).children()) == 1
+
+
 def test_ping_answers_while_the_model_is_busy_and_clients_are_slow_c1_4(serve, slow_model):
     server = serve(slow_model).wait_until_ready()
     body = npy(np.zeros((2, 3, 224, 224), np.float32))
@@ -311,13 +316,15 @@ def test_the_default_answer_is_the_platforms_to_choose_c2_1(serve, random_model)
 
 def test_empty_variables_count_as_unset_c2_3(serve, random_model):
     empty = ("SAGEMAKER_PROGRAM", "SAGEMAKER_SUBMIT_DIRECTORY", "SAGEMAKER_CONTAINER_LOG_LEVEL", "SAGEMAKER_REGION")
-    ours = ("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "SAGEMAKER_MAX_PAYLOAD_IN_MB", "SAGEMAKER_MODEL_SERVER_TIMEOUT")
-    server = serve(random_model, **dict.fromkeys((*empty, *ours), "")).wait_until_ready()
+    ours = ("DEFAULT_INVOCATIONS_ACCEPT", "MAX_PAYLOAD_IN_MB", "MODEL_SERVER_TIMEOUT", "MODEL_SERVER_WORKERS")
+    more = ("MODEL_SERVER_TIMEOUT_SECONDS", "MULTI_MODEL")
+    names = (*empty, *(f"SAGEMAKER_{name}" for name in (*ours, *more)), "MODEL_SERVER_WORKERS")
+    server = serve(random_model, **dict.fromkeys(names, "")).wait_until_ready()
     assert server.post(picture(), "image/jpeg").headers["Content-Type"] == "application/json"
 
 
 @pytest.mark.process_only  # a container's port is published before its server could refuse it
-@pytest.mark.parametrize("name", ["MAX_PAYLOAD_IN_MB", "BIND_TO_PORT", "MODEL_SERVER_TIMEOUT"])
+@pytest.mark.parametrize("name", ["MAX_PAYLOAD_IN_MB", "BIND_TO_PORT", "MODEL_SERVER_TIMEOUT", "MODEL_SERVER_WORKERS"])
 def test_a_variable_that_is_no_number_ends_the_server_with_a_sentence(serve, random_model, name):
     server = serve(random_model, **{f"SAGEMAKER_{name}": "much"})
     assert server.box.wait(30) != 0

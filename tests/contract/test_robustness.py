@@ -77,11 +77,11 @@ def test_clients_that_go_away_do_no_harm_and_cost_no_forward(server):
         return server.metrics().get(name, 0) - before.get(name, 0)
 
     deadline = time.monotonic() + 60
-    while grown("kennel_requests_total", "200") + grown("kennel_requests_total", "499") < 20:
+    while grown("kennel_requests_total", "200", "resnet18") + grown("kennel_requests_total", "499", "resnet18") < 20:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert grown("kennel_requests_total", "499") > 0  # not all: some were answered before they went
-    assert grown("kennel_batch_images_sum") == grown("kennel_requests_total", "200")
+    assert grown("kennel_requests_total", "499", "resnet18") > 0  # not all: some were answered before they went
+    assert grown("kennel_batch_images_sum") == grown("kennel_requests_total", "200", "resnet18")
     check_all_threads_are_there(server)
 
 
@@ -177,7 +177,7 @@ def test_of_ten_times_as_many_requests_as_can_wait_some_are_answered_and_the_oth
 
 def test_sigterm_lets_all_accepted_requests_finish_c1_2(serve, random_model):
     server = serve(random_model).wait_until_ready()
-    clients = [server.send(tensors(64)) for _ in range(32)]
+    clients = [server.send(tensors(24)) for _ in range(32)]
     wait_for_work(server, lambda requests: requests > 1)
     assert server.box.stop(limit=30) == 0
     assert [read_answer(client)[0] for client in clients] == [200] * 32

@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+
 from tests.contract.bodies import instances, picture
 
 PHASES = ("decode", "queue", "forward", "encode")
@@ -67,9 +69,9 @@ def test_metrics_count_requests_by_status_and_time_by_phase_c1_13(server):
     assert server.get("/metrics").headers["Content-Type"].startswith("text/plain; version=")
     after = server.metrics()
     grown = {name: value - before.get(name, 0) for name, value in after.items()}
-    assert grown["kennel_requests_total", "200"] == 1
-    assert grown["kennel_requests_total", "400"] == 1
-    assert grown["kennel_request_seconds_count",] == 1  # refusals are quick, and say nothing of the model
+    assert grown["kennel_requests_total", "200", "resnet18"] == 1
+    assert grown["kennel_requests_total", "400", "resnet18"] == 1
+    assert grown["kennel_request_seconds_count", "resnet18"] == 1  # refusals are quick, and say nothing of the model
     assert all(grown["kennel_phase_seconds_count", phase] == 1 for phase in PHASES)
     assert grown["kennel_batch_images_sum",] == 2
     assert after["kennel_requests_in_work",] == after["kennel_queue_images",] == 0
@@ -99,9 +101,12 @@ def check_minute(log):
     assert directive["Dimensions"] == [["model", "engine"]]
     assert (line["model"], line["engine"]) == ("resnet18", "torch-fp32")
     names = {metric["Name"] for metric in directive["Metrics"]}
-    assert all(isinstance(line[name], int | float) for name in names)
-    assert {"CPUUtilization", "MemoryUsed", "QueueDepth", "LatencyP50", "LatencyP90", "LatencyP99"} <= names
+    assert all(isinstance(value, int | float) for name in names for value in np.atleast_1d(line[name]).tolist())
+    assert {"CPUUtilization", "MemoryUsed", "QueueDepth", "Latency", "BatchSize"} <= names
     assert (line["Requests"], line["Requests2xx"], line["Requests4xx"], line["Requests5xx"]) == (4, 3, 1, 0)
     assert line["Statuses"] == {"200": 3, "400": 1}
-    assert line["BatchSize"] == 1
-    assert 0 < line["LatencyP50"] <= line["LatencyP99"]
+    assert line["BatchSize"] == [1, 1, 1]
+    assert len(line["Latency"]) == 3
+    assert min(line["Latency"]) > 0
+    assert line["LatencyP50"] == sorted(line["Latency"])[1]
+    assert line["LatencyP99"] == max(line["Latency"])

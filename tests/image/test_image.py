@@ -15,9 +15,10 @@ UNPRIVILEGED = ("--user", "10001", "--read-only", "--tmpfs", "/tmp")  # serverle
 PING = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/ping', timeout=2).status)"
 
 
-def test_the_labels_promise_what_the_image_can_c3_4(config):
+def test_the_labels_promise_what_the_image_can_c3_1_c3_4(config):
     promised = {name: value for name, value in config["Labels"].items() if name.startswith("com.amazonaws")}
-    assert promised == {"com.amazonaws.sagemaker.capabilities.accept-bind-to-port": "true"}
+    capabilities = ("accept-bind-to-port", "multi-models")
+    assert promised == {f"com.amazonaws.sagemaker.capabilities.{name}": "true" for name in capabilities}
     about = {name.rpartition(".")[2]: value for name, value in config["Labels"].items() if "opencontainers" in name}
     assert about["version"] == kennel.__version__
     assert about["revision"]

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,16 @@ PROGRAM = parameters.USER_PROGRAM_ENV  # the user's own file below `code` in the
 SUBMIT_DIRECTORY = "SAGEMAKER_SUBMIT_DIRECTORY"  # where the SDK has put the user's code (contract C2.3)
 CODE_ARTIFACT = "CA_REPOSITORY_ARN"  # of the repository that packages come from (contract C2.4)
 URL_HOSTS = "KENNEL_URL_HOSTS"  # from which a server fetches images, with commas between; none unless set
-SERVER_TIMEOUT = parameters.MODEL_SERVER_TIMEOUT_ENV  # seconds (contract C2.1)
+# seconds; the first that is set counts (contract C2.1, C2.2)
+SERVER_TIMEOUTS = (
+    parameters.MODEL_SERVER_TIMEOUT_SECONDS_ENV,
+    parameters.MODEL_SERVER_TIMEOUT_ENV,
+    "MODEL_SERVER_TIMEOUT",
+)
+SERVER_WORKERS = (parameters.MODEL_SERVER_WORKERS_ENV, "MODEL_SERVER_WORKERS")  # processes (contract C2.1, C2.2)
+MULTI_MODEL = parameters.MULTI_MODEL_ENV  # "true" where models are loaded and unloaded as they are asked for (C3.1)
+MODEL_MEMORY = "KENNEL_MODEL_MEMORY_IN_MB"  # that all loaded models may take; unless set, what the container has
+SERVER_FOLDER = "KENNEL_SERVER_FOLDER"  # where the processes of one server meet; `serve` makes it, and sets this
 BIND_HOST = "KENNEL_BIND_HOST"  # the address that a server listens on; all of them unless set, as a container must
 ENGINE = "KENNEL_ENGINE"  # what runs a served model; chosen by the machine and by what was measured unless set
 EXPLAIN = "KENNEL_EXPLAIN"  # "true" where a server should answer with heat maps too; false unless set
@@ -119,6 +128,15 @@ def flag_variable(name: str) -> bool:
     return text.lower() == "true"
 
 
+def first_number(names: Sequence[str], default: int, least: int) -> int:
+    """Return the first of some variables that is set, a whole number. Raises ContractError when it is below `least`."""
+    name = next((name for name in names if variable(name, "")), names[0])
+    number = number_variable(name, default)
+    if number < least:
+        raise ContractError(f"the variable {name} is {number}; it should be at least {least}")
+    return number
+
+
 def payload_limit() -> int:
     """Return how many bytes the largest body may have (contract C1.8).
 
@@ -139,8 +157,13 @@ def invocation_seconds() -> int:
     A minute (contract C1.7), an hour in batch transform (C4.5); asynchronous endpoints wait as long as their owner says
     (C5.1), who then sets the server's timeout too.
     """
-    limit = 3600 if variable(BATCH, "false").lower() == "true" else 60
-    return max(limit, number_variable(SERVER_TIMEOUT, limit))
+    limit = 3600 if flag_variable(BATCH) else 60
+    return max(limit, server_timeout(limit))
+
+
+def server_timeout(default: int) -> int:
+    """Return how many seconds the owner of the endpoint gives an answer."""
+    return first_number(SERVER_TIMEOUTS, default, least=1)
 
 
 def share_variable(name: str, default: float) -> float:

@@ -7,21 +7,25 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # until gunicorn sets its own
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import kennel.serving
 from kennel.container.environment import (
     BIND_TO_PORT,
     DEFAULT_ACCEPT,
     ENGINE,
     EXPLAIN,
-    MAX_PAYLOAD,
     MAX_TRANSFORMS,
     METRICS_NAMESPACE,
+    MODEL_MEMORY,
+    MULTI_MODEL,
     PROGRAM,
     REQUEST_LOG,
-    SERVER_TIMEOUT,
+    SERVER_FOLDER,
     URL_HOSTS,
+    first_number,
     flag_variable,
     folders,
     invocation_seconds,
@@ -32,6 +36,8 @@ from kennel.container.environment import (
     variable,
 )
 from kennel.errors import KennelError
+from kennel.serving.processes import worker_processes
+from kennel.serving.shared import shared_folder
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -40,23 +46,34 @@ if TYPE_CHECKING:
 def main() -> None:
     """Serve until SIGTERM; gunicorn then lets the requests in work finish."""
     try:
-        for name in (BIND_TO_PORT, MAX_PAYLOAD, MAX_TRANSFORMS, SERVER_TIMEOUT):
+        for name in (BIND_TO_PORT, MAX_TRANSFORMS):
             number_variable(name, 0)
+        payload_limit()
+        invocation_seconds()
+        worker_processes()
+        _model_memory()
         share_variable(REQUEST_LOG, 1)
-        flag_variable(EXPLAIN)
+        for name in (EXPLAIN, MULTI_MODEL):
+            flag_variable(name)
     except KennelError as error:
         sys.exit(f"serve: {error}")
-    from gunicorn.app.wsgiapp import WSGIApplication  # noqa: PLC0415 - bad variables are refused before it
+    with shared_folder() as folder:
+        os.environ[SERVER_FOLDER] = str(folder)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # read when prometheus_client is imported
+        # Read when torch is: a model's threads that wait for each other would hold the cores that others need, which
+        # was measured to take five times the CPU time on a busy machine.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from gunicorn.app.wsgiapp import WSGIApplication  # noqa: PLC0415 - bad variables are refused before it
 
-    import kennel.serving  # noqa: PLC0415 - as above
-
-    settings = Path(kennel.serving.__file__).with_name("gunicorn.conf.py")
-    sys.argv = ["serve", "--config", str(settings), "kennel.container.serve:create_app()"]
-    WSGIApplication("%(prog)s").run()
+        settings = Path(kennel.serving.__file__).with_name("gunicorn.conf.py")
+        sys.argv = ["serve", "--config", str(settings), "kennel.container.serve:create_app()"]
+        WSGIApplication("%(prog)s").run()
 
 
 def create_app() -> "Flask":
-    """Return the application for the model in `/opt/ml/model`, as gunicorn's master asks for it before it forks.
+    """Return the application for the model in `/opt/ml/model`, or for several, as gunicorn's master asks for it.
+
+    It does so before it forks.
 
     What is wrong with the model is said once, in full, and ends the server (contract E7).
     """
@@ -71,14 +88,24 @@ def create_app() -> "Flask":
             default_accept=variable(DEFAULT_ACCEPT, "application/json"),
             log_share=share_variable(REQUEST_LOG, 1),
             engine=variable(ENGINE, Settings.engine),
+            processes=worker_processes(),
             explain=flag_variable(EXPLAIN),
             metrics_namespace=variable(METRICS_NAMESPACE, ""),
             program=variable(PROGRAM, ""),
             url_hosts=list_variable(URL_HOSTS),
         )
+        if flag_variable(MULTI_MODEL):
+            from kennel.serving.multi_model import MultiModelServer, create_multi_model_app  # noqa: PLC0415 - as above
+
+            server = MultiModelServer(settings, Path(os.environ[SERVER_FOLDER]), folders().place, _model_memory())
+            return create_multi_model_app(server, settings)
         return create(load_service(folders().model, settings), settings)
     except KennelError as error:
         sys.exit(f"serve: {error}")
+
+
+def _model_memory() -> int:
+    return first_number((MODEL_MEMORY,), sys.maxsize // 2**20, least=1) * 2**20
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from kennel.engines.engine import Engine
 from kennel.errors import ArtifactError
 from kennel.machine import cpu_instructions, has_gpu
-from kennel.model.manifest import EngineRecord, load_manifest
+from kennel.model.manifest import WEIGHTS, EngineRecord, Manifest, load_manifest
 
 AUTO = "auto"
 ENGINES = ("torch-fp32", "torch-half", "openvino-bf16", "openvino-int8")
@@ -23,10 +23,7 @@ def load_engine(folder: Path, name: str = AUTO, processes: int = 1) -> Engine:
     or no such engine of it.
     """
     manifest = load_manifest(folder)
-    if name == AUTO:
-        name = "torch-half" if has_gpu() else quickest(manifest.engines, cpu_instructions())
-    if name not in ENGINES:
-        raise ArtifactError(f"there is no engine {name!r}; there are {', '.join((AUTO, *ENGINES))}")
+    name = _choose(manifest, name)
     if not name.startswith(_EXPORTED):
         return _load_torch(folder, name, processes)
     record = next((record for record in manifest.engines if record.name == name), None)
@@ -37,6 +34,37 @@ def load_engine(folder: Path, name: str = AUTO, processes: int = 1) -> Engine:
     from kennel.engines.openvino_engine import OpenvinoEngine  # noqa: PLC0415 - see the module
 
     return OpenvinoEngine(folder / f"{name}.xml", manifest.preprocessing.crop, processes)
+
+
+def import_runtimes(name: str = AUTO) -> None:
+    """Import what the engine `name` of any model will need, for a server that forks before it loads the first one.
+
+    Raises ArtifactError when there is no such engine.
+    """
+    _check(name)
+    if name == AUTO or name.startswith(_EXPORTED):
+        import kennel.engines.openvino_engine  # noqa: PLC0415 - see the module
+    if not name.startswith(_EXPORTED):
+        import kennel.engines.torch_engine  # noqa: PLC0415 - as above
+        import kennel.model.artifact  # noqa: F401, PLC0415 - as above
+
+
+def weights_file(folder: Path, name: str = AUTO) -> Path:
+    """Return which file's weights the engine `name` would load. Raises ArtifactError as `load_engine` does."""
+    name = _choose(load_manifest(folder), name)
+    return folder / (f"{name}.bin" if name.startswith(_EXPORTED) else WEIGHTS)
+
+
+def _choose(manifest: Manifest, name: str) -> str:
+    if name == AUTO:
+        name = "torch-half" if has_gpu() else quickest(manifest.engines, cpu_instructions())
+    _check(name)
+    return name
+
+
+def _check(name: str) -> None:
+    if name not in (AUTO, *ENGINES):
+        raise ArtifactError(f"there is no engine {name!r}; there are {', '.join((AUTO, *ENGINES))}")
 
 
 def quickest(records: Sequence[EngineRecord], instructions: Sequence[str]) -> str:

@@ -9,9 +9,7 @@ from kennel.atomic import replacing
 from kennel.errors import ArtifactError
 from kennel.model.backbones import build_backbone, load_plain_state
 from kennel.model.classifier import Classifier, make_head
-from kennel.model.manifest import MANIFEST, Manifest, load_manifest, save_manifest
-
-WEIGHTS = "model.safetensors"
+from kennel.model.manifest import MANIFEST, WEIGHTS, Manifest, load_manifest, save_manifest
 
 
 def new_classifier(manifest: Manifest) -> Classifier:

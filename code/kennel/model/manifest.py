@@ -15,6 +15,7 @@ from kennel.images.preprocess import Preprocessing
 
 FORMAT_VERSION = 1
 MANIFEST = "kennel.json"
+WEIGHTS = "model.safetensors"
 
 
 def _versions() -> dict[str, str]:

@@ -18,10 +18,9 @@ from kennel.cache import Cache
 from kennel.errors import ArtifactError, HyperparameterError
 from kennel.hyperparameters import Hyperparameters
 from kennel.images.preprocess import Preprocessing
-from kennel.model.artifact import WEIGHTS
 from kennel.model.backbones import build_backbone, fill_backbone, load_weights
 from kennel.model.classifier import make_head
-from kennel.model.manifest import MANIFEST, Manifest, load_manifest
+from kennel.model.manifest import MANIFEST, WEIGHTS, Manifest, load_manifest
 from kennel.model.weights import CHANNEL as PRETRAINED
 from kennel.model.weights import find_weights
 

@@ -50,13 +50,25 @@ class Batcher:
         """`saw_batch` hears how many images each batch has, and how many are left in the queue."""
         self._engine = engine
         self._saw_batch = saw_batch
-        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()  # None ends it
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread; in a server, after the fork."""
-        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
-        self._thread.start()
+        """Warm the engine up, and begin; in a server, after the fork. Raises what the engine raises.
+
+        One thread does all of an engine's work: torch keeps the number of its threads for each that asks it to compute.
+        """
+        warm: Future[None] = Future()
+        thread = threading.Thread(target=self._run, args=(warm,), name="batcher", daemon=True)
+        thread.start()
+        warm.result()
+        self._thread = thread
+
+    def stop(self) -> None:
+        """End the thread when it has answered what waits; nothing may be asked of it any more."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
 
     def is_alive(self) -> bool:
         """Return whether the thread runs: without it no request is ever answered."""
@@ -72,14 +84,24 @@ class Batcher:
             self._queue.put(item)
         return [item.answer.result() for item in items]
 
-    def _run(self) -> None:
-        while True:
-            items = [self._queue.get()]
+    def _run(self, warm: "Future[None]") -> None:
+        try:
+            self._engine.warm_up()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to who has started the thread
+            warm.set_exception(error)
+            return
+        warm.set_result(None)
+        while (first := self._queue.get()) is not None:
+            items = [first]
             while len(items) < self._engine.batch_size:
                 try:
-                    items.append(self._queue.get_nowait())
+                    item = self._queue.get_nowait()
                 except queue.Empty:
                     break
+                if item is None:
+                    self._queue.put(None)
+                    break
+                items.append(item)
             if items := _drop_unwanted(items):
                 self._saw_batch(len(items), self._queue.qsize())
                 self._answer(items)

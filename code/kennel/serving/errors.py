@@ -19,6 +19,21 @@ class NotAcceptable(RequestError):
     status = 406
 
 
+class NotLoaded(RequestError):
+    """There is no model of that name."""
+
+    status = 404
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the model {name} is not loaded")
+
+
+class AlreadyLoaded(RequestError):
+    """There is a model of that name already."""
+
+    status = 409
+
+
 class TooLarge(RequestError):
     """The body is larger than the server takes."""
 
@@ -53,3 +68,9 @@ class Overloaded(RequestError):
     """More requests are waiting than the server wants to promise an answer to."""
 
     status = 503
+
+
+class OutOfMemory(RequestError):
+    """There is no memory for a model, or for what it computes; the platform unloads others and asks again."""
+
+    status = 507

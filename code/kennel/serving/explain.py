@@ -19,7 +19,8 @@ from PIL import Image
 
 from kennel.images.preprocess import Preprocessing
 from kennel.model.manifest import load_manifest
-from kennel.serving.errors import Late, NotAcceptable, Overloaded, Unprocessable
+from kennel.serving.codecs import Tensor
+from kennel.serving.errors import Late, NotAcceptable, Overloaded, RequestError, Unprocessable
 
 if TYPE_CHECKING:
     from kennel.engines.grad_cam import GradCam
@@ -81,10 +82,14 @@ class Explainer:
         return base64.b64encode(file.getvalue()).decode()
 
 
-def check_count(images: int) -> None:
-    """Raise Unprocessable when a request has more images than are explained at once."""
-    if images > MOST_IMAGES:
-        raise Unprocessable(f"explain=true is for up to {MOST_IMAGES} images in a request; this one has more")
+def keeping(images: Iterator[Tensor | RequestError], seen: list[Tensor]) -> Iterator[Tensor | RequestError]:
+    """Yield what is to be explained and remember it in `seen`. Raises Unprocessable for more images than are."""
+    for number, image in enumerate(images, start=1):
+        if number > MOST_IMAGES:
+            raise Unprocessable(f"explain=true is for up to {MOST_IMAGES} images in a request; this one has more")
+        if isinstance(image, np.ndarray):
+            seen.append(image)
+        yield image
 
 
 def lay_over(pixels: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -28,6 +28,7 @@ from kennel.serving.codecs import CSV, JSON, MediaType, load_npy
 from kennel.serving.defaults import Defaults, KennelDefaults, PlainDefaults
 from kennel.serving.errors import BadRequest, Gone, Late, RequestError
 from kennel.serving.fetch import Fetcher
+from kennel.serving.metrics import Served
 from kennel.serving.requirements import install_requirements
 from kennel.serving.service import Settings
 from kennel.serving.telemetry import Telemetry, Trace
@@ -49,23 +50,29 @@ class HandlerService:
 
     batch_size = 1  # requests go to the functions one by one
 
-    def __init__(self, folder: Path, program: Path, settings: Settings) -> None:
-        """Install what the code requires. Raises HandlerError when that fails, ArtifactError for a bad manifest."""
+    def __init__(
+        self, folder: Path, program: Path, settings: Settings, name: str = "", telemetry: Telemetry | None = None
+    ) -> None:
+        """Install what the code requires; `name` and `telemetry` are as those of `load_service`.
+
+        Raises HandlerError when that fails, ArtifactError for a bad manifest.
+        """
         self._folder = folder
         self._program = program
         self._settings = settings
         self._defaults: Defaults = PlainDefaults(folder)
-        name = program.stem
+        model = program.stem
         if (folder / MANIFEST).exists():
             manifest = load_manifest(folder)
             self._defaults = KennelDefaults(folder, manifest, settings.engine, settings.processes)
-            name = manifest.backbone
+            model = manifest.backbone
         self._code = UserCode(folder, program, install_requirements(folder))
         self._functions: UserFunctions | None = None
         self._model: Any = None
         self._admission = Admission(settings.max_requests)
         self._fetcher = Fetcher(settings.url_hosts)
-        self.telemetry = Telemetry(name, ENGINE, settings.log_share, settings.metrics_namespace)
+        self._served = Served(name or model, ENGINE)
+        self.telemetry = telemetry or Telemetry(*self._served, settings.log_share, settings.metrics_namespace)
 
     def start(self) -> None:
         """Import the user's file and load the model; in the process that serves, after the fork.
@@ -87,6 +94,7 @@ class HandlerService:
             self._model = self._load_model(functions)
         self._functions = functions
         self.telemetry.start()
+        self.telemetry.add(self._served)
         log.info("ready engine=%s; program=%s; seconds=%.1f;", ENGINE, self._program, time.monotonic() - began)
 
     def _import(self) -> UserFunctions:
@@ -118,8 +126,12 @@ class HandlerService:
         return model
 
     def stop(self) -> None:
-        """Say what is not said yet, and let go of the model; when all requests are answered."""
+        """Say what is not said yet; when all requests are answered."""
         self.telemetry.stop()
+
+    def close(self) -> None:
+        """Let go of the model, when all requests for it are answered and no more will come."""
+        self.telemetry.remove(self._served)
         self._functions = self._model = None
         if TURN.acquire(timeout=1):  # a call that does not end does not keep the server from it
             try:
@@ -133,6 +145,7 @@ class HandlerService:
 
     def invoke(self, trace: Trace) -> ResponseReturnValue:
         """See `ModelService.invoke`."""
+        trace.served = self._served
         leave = self._admission.enter()
         try:
             body = read_body(self._settings.max_payload)

@@ -4,8 +4,9 @@ import logging
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -33,8 +34,9 @@ from kennel.serving.codecs import (
     parse_accept,
 )
 from kennel.serving.errors import Gone, RequestError
-from kennel.serving.explain import Explainer, check_count, load_explainer
+from kennel.serving.explain import Explainer, keeping, load_explainer
 from kennel.serving.fetch import Fetcher
+from kennel.serving.metrics import Served
 from kennel.serving.telemetry import Telemetry, Trace
 from kennel.serving.user_code import find_program
 
@@ -58,18 +60,13 @@ class Settings:
     url_hosts: tuple[str, ...] = ()  # from which images are fetched whose URL a client sends; see `Fetcher`
 
 
-class ModelService(Protocol):
-    """What answers the requests for one model."""
+class Server(Protocol):
+    """What an application serves: a model, or several."""
 
     telemetry: Telemetry
 
-    @property
-    def batch_size(self) -> int:
-        """How many images go through the model together."""
-        ...
-
     def start(self) -> None:
-        """Load what is loaded after a fork, and begin to answer, in the process that serves. Raises KennelError."""
+        """Begin to answer, in the process that serves, after the fork. Raises KennelError."""
         ...
 
     def stop(self) -> None:
@@ -78,6 +75,19 @@ class ModelService(Protocol):
 
     def is_ready(self) -> bool:
         """Return whether requests will be answered."""
+        ...
+
+
+class ModelService(Server, Protocol):
+    """What answers the requests for one model."""
+
+    @property
+    def batch_size(self) -> int:
+        """How many images go through the model together."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the model, when all requests for it are answered and no more will come."""
         ...
 
     def invoke(self, trace: Trace) -> ResponseReturnValue:
@@ -96,15 +106,20 @@ class Service:
         settings: Settings,
         model: str,
         explainer: Explainer | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
-        """`model` is what logs and metrics call it; without `explainer`, who asks for heat maps is refused."""
+        """`model` is what logs and metrics call it; `telemetry` is that of several models, else one of its own.
+
+        Without `explainer`, who asks for heat maps is refused.
+        """
         self._engine = engine
         self._preprocessing = preprocessing
         self._classes = classes
         self._settings = settings
         self._explainer = explainer or Explainer(None, preprocessing)
-        self.telemetry = Telemetry(model, engine.name, settings.log_share, settings.metrics_namespace)
-        self._batcher = Batcher(engine, self.telemetry.saw_batch)
+        self._served = Served(model, engine.name)
+        self.telemetry = telemetry or Telemetry(*self._served, settings.log_share, settings.metrics_namespace)
+        self._batcher = Batcher(engine, partial(self.telemetry.saw_batch, self._served))
         self._admission = Admission(settings.max_requests)
         self._fetcher = Fetcher(settings.url_hosts)
 
@@ -115,14 +130,19 @@ class Service:
 
     def start(self) -> None:
         """Warm the engine up and begin to answer; to be called in the process that serves, after the fork."""
-        self._engine.warm_up()
         self._batcher.start()
         self.telemetry.start()
+        self.telemetry.add(self._served)
         log.info("ready engine=%s; device=%s; classes=%d;", self._engine.name, self._engine.device, len(self._classes))
 
     def stop(self) -> None:
         """Say what is not said yet; to be called in the process that serves, when all requests are answered."""
         self.telemetry.stop()
+
+    def close(self) -> None:
+        """Let go of the model, when all requests for it are answered and no more will come."""
+        self._batcher.stop()
+        self.telemetry.remove(self._served)
 
     def is_ready(self) -> bool:
         """Return whether requests will be answered."""
@@ -134,20 +154,17 @@ class Service:
         A long batch of JSON Lines is answered line by line, and has its place until the last one is sent. Raises
         RequestError with the status that it deserves.
         """
-        leave = self._admission.enter()
-        try:
+        trace.served = self._served
+        with ExitStack() as stack:
+            stack.callback(self._admission.enter())
             answer = parse_accept(request.headers.get("Accept", ""), self._settings.default_accept)
-            with self._explainer.place() if answer.explain else nullcontext():
-                body = read_body(self._settings.max_payload)
-                trace.size = len(body)
-                response = self._answer(body, request.headers.get("Content-Type", ""), answer, trace)
-        except BaseException:
-            leave()
-            raise
-        if response.is_streamed:
-            response.call_on_close(leave)
-        else:
-            leave()
+            if answer.explain:
+                stack.enter_context(self._explainer.place())
+            body = read_body(self._settings.max_payload)
+            trace.size = len(body)
+            response = self._answer(body, request.headers.get("Content-Type", ""), answer, trace)
+            if response.is_streamed:
+                response.call_on_close(stack.pop_all().close)
         return response
 
     def _answer(self, body: bytes, content_type: str, answer: Answer, trace: Trace) -> Response:
@@ -155,9 +172,9 @@ class Service:
             images = decode_request(
                 body, content_type, self._preprocessing, lambda url: self._fetcher.fetch(url, trace.deadline)
             )
-        seen: list[Tensor | RequestError] = []  # what to explain
+        seen: list[Tensor] = []  # what to explain
         if answer.explain:
-            images = _keep(images, seen)
+            images = keeping(images, seen)
         client = request.environ.get("gunicorn.socket")
         rows = self._next_rows(images, client, trace)
         if rows and isinstance(rows[0], np.ndarray):
@@ -171,10 +188,8 @@ class Service:
             data, mimetype = encode_answer(rows, self._classes, answer, explanations)
         return Response(data, mimetype=mimetype)
 
-    def _explain(self, seen: Sequence[Tensor | RequestError], rows: Sequence[Row], trace: Trace) -> list[str]:
-        answers = good_rows(rows)
-        images = [image for image in seen if isinstance(image, np.ndarray)]
-        return self._explainer.explain(images, [int(row.argmax()) for row in answers], trace.deadline)
+    def _explain(self, images: Sequence[Tensor], rows: Sequence[Row], trace: Trace) -> list[str]:
+        return self._explainer.explain(images, [int(row.argmax()) for row in good_rows(rows)], trace.deadline)
 
     def _stream(
         self,
@@ -241,27 +256,26 @@ class Service:
             trace.batch_size = max(trace.batch_size, call.batch_size)
 
 
-def _keep(
-    images: Iterator[Tensor | RequestError], seen: list[Tensor | RequestError]
-) -> Iterator[Tensor | RequestError]:
-    for image in images:
-        seen.append(image)
-        check_count(len(seen))
-        yield image
-
-
-def load_service(folder: Path, settings: Settings) -> ModelService:
+def load_service(folder: Path, settings: Settings, name: str = "", telemetry: Telemetry | None = None) -> ModelService:
     """Load a model folder, with the user's own functions where it holds some (contract C2.4).
 
-    Raises ArtifactError when there is no model in it, and HandlerError for what is wrong with the user's code.
+    Logs and metrics call it by `name`, else by its backbone's; `telemetry` is that of several models. Raises
+    ArtifactError when there is no model in it, and HandlerError for what is wrong with the user's code.
     """
     if program := find_program(folder, settings.program):
         from kennel.serving.handlers import HandlerService  # noqa: PLC0415 - slow, and not needed by other models
 
-        return HandlerService(folder, program, settings)
+        return HandlerService(folder, program, settings, name, telemetry)
     manifest = load_manifest(folder)
     for record in manifest.engines:
         log.info(record.line())
     engine = load_engine(folder, settings.engine, settings.processes)
-    explainer = load_explainer(folder, settings.explain)
-    return Service(engine, manifest.preprocessing, manifest.classes, settings, manifest.backbone, explainer)
+    return Service(
+        engine,
+        manifest.preprocessing,
+        manifest.classes,
+        settings,
+        name or manifest.backbone,
+        load_explainer(folder, settings.explain),
+        telemetry,
+    )

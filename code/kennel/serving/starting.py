@@ -7,7 +7,7 @@ import sys
 from gunicorn.arbiter import Arbiter
 
 from kennel.errors import KennelError
-from kennel.serving.service import ModelService
+from kennel.serving.service import Server
 from kennel.serving.user_code import HandlerError
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class Starter:
         os.write(write, b"x")
         os.close(write)
 
-    def start(self, service: ModelService) -> None:
+    def start(self, service: Server) -> None:
         """Start a service, which may take minutes: gunicorn's timeout begins with a worker's first sign of life.
 
         When it cannot start, the reason is said in full, by one of the workers, and the server ends (contract E7).

@@ -6,12 +6,13 @@ import random
 import threading
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from kennel.serving.cloudwatch import PERIOD, Minute
-from kennel.serving.metrics import Metrics
+from kennel.serving.metrics import Metrics, Served
 from kennel.serving.resources import Resources
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ class Trace:
     id: str
     format: str  # the Content-Type that it came with
     deadline: float  # on the monotonic clock; later nobody waits for the answer
+    served: Served  # what it is for
+    target: str = ""  # what the caller calls the model, where there are several (contract C3.2)
     started: float = field(default_factory=time.perf_counter)
     size: int = 0  # bytes of its body
     images: int = 0
@@ -53,20 +56,28 @@ class Trace:
 
 
 class Telemetry:
-    """Hears of every request and every batch, and says what is asked of it. It never fails a request."""
+    """Hears of every request and every batch of a process, and says what is asked of it. It never fails a request."""
 
     def __init__(self, model: str, engine: str, log_share: float, namespace: str) -> None:
-        """`log_share` of the good requests are logged; a `namespace` of CloudWatch gets figures every minute."""
-        self._model = {"model": model, "engine": engine}
+        """`log_share` of the good requests are logged; a `namespace` of CloudWatch gets figures every minute.
+
+        Requests are for `model` unless they are told to be for another; where there are several, it is "".
+        """
+        self._served = Served(model, engine)
         self._log_share = log_share
         self._namespace = namespace
         self._resources = Resources()
-        self._metrics = Metrics(self._model, self._resources)
-        self._minute = Minute()
+        self._metrics = Metrics(self._resources)
+        self._minutes: defaultdict[Served, Minute] = defaultdict(Minute)
+        self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._is_started = False
 
     def start(self) -> None:
-        """Begin to say figures every minute; in a server, after the fork."""
+        """Begin to say figures every minute; in a server, after the fork. A second start does nothing."""
+        if self._is_started:
+            return
+        self._is_started = True
         self._resources.start()
         if self._namespace:
             threading.Thread(target=self._run, name="telemetry", daemon=True).start()
@@ -74,23 +85,33 @@ class Telemetry:
     def stop(self) -> None:
         """Say the figures of the minute that is not over."""
         self._stopping.set()
-        if self._namespace:
+        if self._namespace and self._is_started:
             self._say_minute()
 
     def page(self) -> bytes:
         """Return all that was counted, as Prometheus reads it (contract C1.13)."""
         return self._metrics.page()
 
+    def add(self, served: Served) -> None:
+        """Name a model from now on."""
+        self._metrics.served.add(served)
+
+    def remove(self, served: Served) -> None:
+        """Name a model no longer; what was counted of it stays."""
+        self._metrics.served.discard(served)
+
     def begin(self, inference_id: str, content_type: str, patience: float) -> Trace:
         """Begin to watch a request: with the caller's Inference-Id, or with one made up."""
         self._metrics.requests_in_work.inc()
         kind = content_type.partition(";")[0].strip().lower()
-        return Trace(inference_id[:64] or uuid.uuid4().hex, kind[:_LONGEST], time.monotonic() + patience)
+        deadline = time.monotonic() + patience
+        return Trace(inference_id[:64] or uuid.uuid4().hex, kind[:_LONGEST], deadline, self._served)
 
-    def saw_batch(self, size: int, waiting: int) -> None:
-        """Count a batch of `size` images that went through the model while `waiting` others were left in the queue."""
+    def saw_batch(self, served: Served, size: int, waiting: int) -> None:
+        """Count a batch of `size` images that went through a model while `waiting` others were left in its queue."""
         self._metrics.saw_batch(size, waiting)
-        self._minute.saw_batch(size, waiting)
+        with self._lock:
+            self._minutes[served].saw_batch(size, waiting)
 
     def finish(self, trace: Trace, status: int) -> None:
         """Count a request that is about to be answered, and log it: always when it failed, else by its share."""
@@ -98,8 +119,9 @@ class Telemetry:
         total = time.perf_counter() - trace.started
         try:
             self._metrics.requests_in_work.dec()
-            self._metrics.saw_request(status, total, trace.seconds, trace.size)
-            self._minute.saw_request(status, total)
+            self._metrics.saw_request(trace.served.model, status, total, trace.seconds, trace.size)
+            with self._lock:
+                self._minutes[trace.served].saw_request(status, total)
             if status >= 400 or trace.error or random.random() < self._log_share:
                 lines.info(json.dumps(self._line(trace, status, total)))
         except Exception:
@@ -116,8 +138,10 @@ class Telemetry:
             "total_ms": round(total * 1e3, 2),
             **{f"{name}_ms": round(seconds * 1e3, 2) for name, seconds in trace.seconds.items()},
             "batch_size": trace.batch_size,
-            **self._model,
+            **_present(trace.served),
         }
+        if trace.target:
+            line["target"] = trace.target[:_LONGEST]
         if trace.label:
             line["label"] = trace.label
         if trace.error:
@@ -130,6 +154,17 @@ class Telemetry:
 
     def _say_minute(self) -> None:
         try:
-            lines.info(json.dumps(self._minute.end(self._namespace, self._model, self._resources.read())))
+            with self._lock:  # a model of which nothing is heard in a minute is not said in it
+                minutes, self._minutes = self._minutes, defaultdict(Minute)
+            own = minutes.pop(self._served, Minute())
+            said = list(own.lines(self._namespace, _present(self._served), self._resources.read()))
+            for served, minute in minutes.items():
+                said += minute.lines(self._namespace, _present(served), {})
+            for line in said:
+                lines.info(json.dumps(line))
         except Exception:
             log.warning("the figures of a minute could not be said", exc_info=True)
+
+
+def _present(served: Served) -> dict[str, str]:
+    return {name: value for name, value in served._asdict().items() if value}
