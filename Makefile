@@ -38,6 +38,9 @@ bench-tune: setup ## time a search against the usual loop and the floor (MobileN
 bench-fine-tune: setup ## time fine-tuning against the bare training step and the usual loop
 	@$(bin)/python -m tests.benchmarks.bench_fine_tune
 
+bench-serve: setup ## compare the server with others, installed from PyPI into build/peers (needs a network; an hour)
+	@$(bin)/python -m tests.benchmarks.bench_serve
+
 bench-watch: setup ## time a training step with the debugger and the profiler against one without
 	@$(bin)/python -m tests.benchmarks.bench_watch
 
@@ -74,4 +77,4 @@ lock: setup ## pin the newest versions that docker/requirements.in and tests/req
 clean: ## remove the environment and all caches in this folder
 	@rm -rf .venv .venv-sdk .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 
-.PHONY: help setup demo test lint format data bench-train bench-tune bench-fine-tune bench-watch build smoke sdk-smoke push sbom audit lock clean
+.PHONY: help setup demo test lint format data bench-train bench-tune bench-fine-tune bench-serve bench-watch build smoke sdk-smoke push sbom audit lock clean

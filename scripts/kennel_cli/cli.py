@@ -26,6 +26,7 @@ from kennel_cli.demo import run_demo
 from kennel_cli.export import export
 from kennel_cli.follow import print_end, show_to_end, stop_training
 from kennel_cli.jobs import earlier_model, job_inputs, start_training, training_request
+from kennel_cli.load.command import bench_endpoint
 from kennel_cli.places import (
     AwsDebugger,
     DryRun,
@@ -170,6 +171,7 @@ app.command()(tune)
 app.command()(debug)
 app.command()(report)
 app.command()(export)
+app.command()(bench_endpoint)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.samples import save_random_model
 
 SMALL = ("--weights", "none", "--backbone", "resnet18", "--image-size", "32", "--epochs", "2", "--batch-size", "8")
-COMMANDS = ("train", "jobs", "logs", "stop", "deploy", "invoke", "delete", "data", "demo", "report")
+COMMANDS = ("train", "jobs", "logs", "stop", "deploy", "invoke", "delete", "data", "demo", "report", "bench-endpoint")
 
 
 @pytest.fixture
@@ -215,8 +215,8 @@ def test_the_light_client_needs_none_of_the_images_packages(tmp_path):
         "        if name.split('.')[0] in hidden:\n"
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Hide())\n"
-        "import pkgutil, kennel_cli, kennel_cli.platforms, kennel_cli.tune\n"
-        "for package in (kennel_cli, kennel_cli.platforms, kennel_cli.tune):\n"
+        "import pkgutil, kennel_cli, kennel_cli.load, kennel_cli.platforms, kennel_cli.tune\n"
+        "for package in (kennel_cli, kennel_cli.load, kennel_cli.platforms, kennel_cli.tune):\n"
         "    for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):\n"
         "        if not module.name.endswith('.tuning_keeper'):\n"  # the local tuner, a program of its own
         "            __import__(module.name)\n"

@@ -23,7 +23,14 @@ from kennel.errors import KennelError
 
 # whoever follows a job for a day is throttled now and then; with more attempts, an address that is wrong hangs for long
 _CONFIG = Config(retries={"mode": "standard", "max_attempts": 5})
-_TITLES = {"ecr": "ECR", "s3": "S3", "sagemaker": "SageMaker", "sts": "STS", "logs": "CloudWatch Logs"}
+_TITLES = {
+    "ecr": "ECR",
+    "s3": "S3",
+    "sagemaker": "SageMaker",
+    "sagemaker-runtime": "SageMaker",
+    "sts": "STS",
+    "logs": "CloudWatch Logs",
+}
 _BAD_CREDENTIALS = (
     "ExpiredToken",
     "ExpiredTokenException",
@@ -57,10 +64,10 @@ def aws_session(region: str | None, service: str = "sagemaker") -> boto3.Session
     return session
 
 
-def aws_client(session: boto3.Session, service: str) -> Any:
-    """Return boto3's client of a service; it tries a throttled or unanswered call again."""
+def aws_client(session: boto3.Session, service: str, config: Config = _CONFIG) -> Any:
+    """Return boto3's client of a service; it tries a throttled or unanswered call again, unless `config` differs."""
     with aws_errors(service):
-        return session.client(service, config=_CONFIG)
+        return session.client(service, config=config)
 
 
 @contextmanager
