@@ -5,7 +5,6 @@ import logging
 import random
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,7 +83,9 @@ class Telemetry:
         """Begin to watch a request: with the caller's Inference-Id, or with one made up."""
         self._metrics.requests_in_work.inc()
         kind = content_type.partition(";")[0].strip().lower()
-        return Trace(inference_id[:64] or uuid.uuid4().hex, kind[:_LONGEST], time.monotonic() + patience)
+        return Trace(
+            inference_id[:64] or f"{random.getrandbits(128):032x}", kind[:_LONGEST], time.monotonic() + patience
+        )
 
     def saw_batch(self, size: int, waiting: int) -> None:
         """Count a batch of `size` images that went through the model while `waiting` others were left in the queue."""
