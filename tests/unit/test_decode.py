@@ -23,7 +23,7 @@ def to_bytes(image, kind="PNG", **options):
 
 def colour_of(data):
     """Return the colour in the middle of a picture."""
-    image = decode_image(data, at_least=1)
+    image = decode_image(data, at_least=1).image
     assert image.mode == "RGB"
     return image.getpixel((image.width // 2, image.height // 2))
 
@@ -110,14 +110,14 @@ def test_cmyk_is_the_same_colour_whether_its_ink_is_inverted_as_adobes_or_plain(
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bits_of_grey_keep_their_shades(kind):
     ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
-    shades = np.asarray(decode_image(to_bytes(Image.fromarray(ramp), kind), at_least=1))
+    shades = np.asarray(decode_image(to_bytes(Image.fromarray(ramp), kind), at_least=1).image)
     assert shades[..., 1].flatten().tolist() == list(range(256))
 
 
 @pytest.mark.parametrize("white", [255, 65535, 2**31 - 1])
 def test_whole_numbers_of_32_bits_run_from_black_to_white(white):
     ramp = np.linspace(0, white, 256).astype(np.int32).reshape(16, 16)
-    shades = np.asarray(decode_image(to_bytes(Image.fromarray(ramp), "TIFF"), at_least=1))[..., 0].flatten()
+    shades = np.asarray(decode_image(to_bytes(Image.fromarray(ramp), "TIFF"), at_least=1).image)[..., 0].flatten()
     assert np.abs(shades.astype(int) - np.arange(256)).max() <= 1
 
 
@@ -125,7 +125,7 @@ def test_whole_numbers_of_32_bits_run_from_black_to_white(white):
 def test_fractions_run_from_black_to_white_and_what_is_no_number_is_black(white):
     ramp = np.linspace(0, white, 256).astype(np.float32).reshape(16, 16)
     ramp[0, :3] = np.nan, -5.0, np.inf
-    shades = np.asarray(decode_image(to_bytes(Image.fromarray(ramp), "TIFF"), at_least=1))[..., 0].flatten()
+    shades = np.asarray(decode_image(to_bytes(Image.fromarray(ramp), "TIFF"), at_least=1).image)[..., 0].flatten()
     assert np.abs(shades.astype(int) - np.arange(256))[3:].max() <= 1
     assert shades[:3].tolist() == [0, 0, 0]
 
@@ -136,7 +136,7 @@ def test_a_photo_taken_with_a_turned_camera_is_upright(kind):
     stored.paste(ORANGE, (0, 0, 20, 20))  # the left half; turned to the right it is the upper one
     exif = Image.Exif()
     exif[ORIENTATION] = 6  # to be turned by 90 degrees to the right
-    upright = decode_image(to_bytes(stored, kind, exif=exif), at_least=20)
+    upright = decode_image(to_bytes(stored, kind, exif=exif), at_least=20).image
     assert upright.size == (20, 40)
     assert near(upright.getpixel((10, 5)), ORANGE, tolerance=8)
     assert near(upright.getpixel((10, 35)), (0, 0, 255), tolerance=8)

@@ -107,6 +107,26 @@ def test_the_sections_are_those_that_there_is_something_to_say_of(output):
     assert failed.says("train is empty")
 
 
+def test_the_engines_that_the_model_was_exported_for_are_shown_with_what_was_refused(output):
+    measured = {"images": 200, "accuracy": 0.91, "agreement": 1.0, "milliseconds": 16.04, "refused": ""}
+    records = [
+        {"name": "torch-fp32", **measured},
+        {"name": "openvino-bf16", **measured, "accuracy": 0.875, "refused": "its accuracy is 0.8750"},
+        {"name": "openvino-int8", "images": 0, "accuracy": 0, "agreement": 0, "milliseconds": 0, "refused": EVIL[:30]},
+    ]
+    folder = output()
+    with (folder / "training.jsonl").open("a") as file:
+        file.write(json.dumps({"engines": records}) + "\n")
+    page = page_of(folder)
+    assert headings(page).index("Engines") == headings(page).index("What ran") - 1
+    assert page.says("on 200 validation images")
+    assert page.says("torch-fp32 0.9100 1.0000 16.04 yes")
+    assert page.says("openvino-bf16 0.8750 1.0000 16.04 no: its accuracy is 0.8750")
+    assert page.says("openvino-int8 no: </script><script>")
+    report = json.loads((folder / "report.json").read_text())
+    assert [engine["name"] for engine in report["engines"]] == ["torch-fp32", "openvino-bf16", "openvino-int8"]
+
+
 def test_a_job_that_still_runs_is_shown_as_far_as_it_is(output):
     folder = output(*TESTED, status="InProgress", seconds=None)
     lines = (folder / "training.jsonl").read_text().splitlines(keepends=True)

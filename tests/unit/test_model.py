@@ -171,37 +171,6 @@ def test_saving_again_replaces_the_whole_model(tmp_path):
     assert len(list(folder.iterdir())) == 2
 
 
-# engines: what every engine has to do
-
-
-@pytest.fixture(params=[TorchEngine])
-def engine(request, random_model):
-    classifier, manifest = load_artifact(random_model)
-    engine = request.param(classifier, manifest.preprocessing)
-    engine.warm_up()
-    return engine
-
-
-def test_an_engine_gives_one_row_of_probabilities_an_image(engine):
-    rows = engine.probabilities(np.random.default_rng(0).normal(size=(5, 3, 32, 32)).astype(np.float32))
-    assert (rows.shape, rows.dtype) == ((5, 3), np.float32)
-    assert np.allclose(rows.sum(axis=1), 1, atol=1e-5)
-
-
-def test_an_engine_answers_alike_alone_and_in_a_batch(engine):
-    images = np.random.default_rng(1).normal(size=(40, 3, 32, 32)).astype(np.float32)
-    together = engine.probabilities(images)
-    alone = np.concatenate([engine.probabilities(image[None]) for image in images])
-    assert np.abs(together - alone).max() < 1e-4
-
-
-def test_an_engine_agrees_with_the_plain_network(engine, random_model):
-    images = np.random.default_rng(2).normal(size=(8, 3, 32, 32)).astype(np.float32)
-    with torch.inference_mode():
-        reference = torch.softmax(load_artifact(random_model)[0](torch.from_numpy(images)), dim=1).numpy()
-    assert np.abs(engine.probabilities(images) - reference).max() < 1e-4
-
-
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_folding_the_batch_norms_does_not_change_the_features(name):
     torch.manual_seed(0)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kennel.images.preprocess import Preprocessing
 from kennel.serving.app import create_app
-from kennel.serving.batcher import Batcher, Call
+from kennel.serving.batcher import Batcher, Call, Patience
 from kennel.serving.codecs import decode_request
 from kennel.serving.errors import Gone, Late
 from kennel.serving.service import Service, Settings
@@ -26,8 +26,11 @@ class Engine:
     name = "echo"
     device = "cpu"
 
-    def __init__(self, batch_size=4):
+    def __init__(self, batch_size=4, longest_wait=0.0, any_thread=False):
         self.batch_size = batch_size
+        self.longest_wait = longest_wait
+        self.any_thread = any_thread
+        self.threads = []
         self.batches = []
         self.gate = threading.Event()
         self.gate.set()
@@ -39,6 +42,7 @@ class Engine:
     def probabilities(self, images):
         self.is_at_work.set()
         self.gate.wait()
+        self.threads.append(threading.current_thread())
         values = images.reshape(len(images), -1)[:, :1]
         self.batches.append(values[:, 0].tolist())
         if (values == 13).any():
@@ -72,6 +76,57 @@ def test_images_that_wait_together_go_through_the_model_together():
     assert [row.item() for row in rows] == [1, 2, 3, 4, 5, 6]
     assert call.batch_size == 4
     assert call.forward > 0
+
+
+def test_a_request_that_is_alone_runs_the_model_in_its_own_thread_and_those_behind_it_go_together():
+    engine = Engine(any_thread=True)
+    batcher = Batcher(engine, lambda size, waiting: None)
+    batcher.start()
+    assert [row.item() for row in batcher.predict([image(0)], Call())] == [0]
+    assert engine.threads == [threading.current_thread()]
+    engine.gate.clear()
+    engine.is_at_work.clear()
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(batcher.predict, [image(1)], Call())
+        assert engine.is_at_work.wait(60)
+        others = [pool.submit(batcher.predict, [image(value)], Call()) for value in (2, 3, 4)]
+        while batcher._queue.qsize() < 2:  # the batcher's thread has one of them
+            pass
+        time.sleep(0.05)  # until the third is there too
+        engine.gate.set()
+        assert [row.result()[0].item() for row in (first, *others)] == [1, 2, 3, 4]
+    assert [len(batch) for batch in engine.batches] == [1, 1, 3]
+    assert engine.threads[2] is batcher._thread
+
+
+def test_a_single_client_never_waits_for_others():
+    patience = Patience()
+    for _ in range(10):
+        assert patience.seconds(1, longest=0.004) == 0
+        patience.saw(1, 0.010)
+
+
+def test_a_batch_waits_for_as_many_as_the_last_had_and_not_longer_than_half_of_what_one_takes():
+    patience = Patience()
+    patience.saw(8, 0.003)
+    assert patience.seconds(1, longest=0.004) == pytest.approx(0.0015)
+    assert patience.seconds(7, longest=0.001) == 0.001
+    assert patience.seconds(1, longest=0) == 0
+    assert patience.seconds(8, longest=0.004) == 0
+    for _ in range(100):
+        patience.saw(8, 0.020)
+    assert patience.seconds(1, longest=0.004) == 0.004
+
+
+def test_images_that_come_while_a_batch_waits_go_with_it():
+    engine = Engine(longest_wait=30)
+    batcher = Batcher(engine, lambda size, waiting: None)
+    batcher._patience.saw(3, 60)
+    with ThreadPoolExecutor() as pool:
+        batcher.start()
+        answers = [pool.submit(batcher.predict, [image(value)], Call()) for value in (1, 2, 3)]
+        assert [answer.result()[0].item() for answer in answers] == [1, 2, 3]
+    assert [sorted(batch) for batch in engine.batches] == [[1, 2, 3]]
 
 
 def test_an_image_that_breaks_its_batch_fails_alone():

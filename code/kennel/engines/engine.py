@@ -7,13 +7,26 @@ from numpy.typing import NDArray
 
 
 class Engine(Protocol):
-    """A loaded model. Not for several threads at once: the batcher calls it from one."""
+    """A loaded model. Not for several threads at once: whoever calls it sees to that."""
 
     name: str  # as logs and reports call it
 
     @property
     def batch_size(self) -> int:
         """How many images go through it together at most: with more it is not faster."""
+        ...
+
+    @property
+    def longest_wait(self) -> float:
+        """How many seconds a batch may wait for more images; 0 where a larger batch is hardly quicker by the image.
+
+        Known after `warm_up`.
+        """
+        ...
+
+    @property
+    def any_thread(self) -> bool:
+        """Whether it may be run now by one thread, now by another; else it is best run by one alone."""
         ...
 
     @property
@@ -29,5 +42,8 @@ class Engine(Protocol):
         ...
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (N, classes) for normalized images (N, 3, S, S); each row sums to 1."""
+        """Return (N, classes) for normalized images (N, 3, S, S); each row sums to 1.
+
+        The images may lie in memory in any order; channels-last, as `Preprocessing.normalize` makes them, is quickest.
+        """
         ...

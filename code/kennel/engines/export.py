@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
@@ -15,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from kennel.atomic import replacing
 from kennel.engines.device import pick_device
 from kennel.engines.engine import Engine
 from kennel.engines.openvino_engine import OpenvinoEngine
 from kennel.engines.torch_engine import TorchEngine
-from kennel.errors import Stopped
+from kennel.errors import ArtifactError, Stopped
 from kennel.images.augment import apply_view
 from kennel.images.preprocess import Preprocessing
 from kennel.machine import cpu_instructions
@@ -28,7 +31,8 @@ from kennel.model.backbones import is_transformer
 from kennel.model.classifier import Classifier
 from kennel.model.manifest import EngineRecord, Manifest, save_manifest
 
-AGREEMENT = {"openvino-bf16": 0.98, "openvino-int8": 0.97}  # the least share of images with the same best class
+INT8 = "openvino-int8"
+AGREEMENT = {"openvino-bf16": 0.98, INT8: 0.97}  # the least share of images with the same best class
 LOST_ACCURACY = 0.005  # at most, or one image
 LEAST_IMAGES = 50  # with fewer, an agreement of 98 % is all of them
 MOST_IMAGES = 1000  # more would only take longer
@@ -54,7 +58,8 @@ def export_engines(
     kept when its accuracy is at most half a point, or one image, below that of the float32 model, and its best class is
     the same for 98 % of the images (bfloat16) or 97 % (8 bits). What is refused leaves no file, only its record in
     `kennel.json`; so does what cannot be made. Returns all records, the first that of the float32 model; none when
-    there are too few images to judge by. Raises ArtifactError where there is no model.
+    there are too few images to judge by. When `report` raises, what was done until then stays.
+    Raises ArtifactError where there is no model, or its folder cannot be written to.
     """
     if len(images) < LEAST_IMAGES:
         log.info(
@@ -63,39 +68,65 @@ def export_engines(
             LEAST_IMAGES,
         )
         return ()
+    if not os.access(folder, os.W_OK):
+        raise ArtifactError(f"the model folder {folder} cannot be written to; copy it to where it can, and export that")
     classifier, manifest = load_artifact(folder)
     rows = _spread(len(images), MOST_IMAGES)
     judge = _Judge(manifest.preprocessing, images, labels, rows, report)
     reference = TorchEngine(classifier, manifest.preprocessing, manifest.views)
     reference.to(pick_device())
     records = [judge.measure(reference)]
+    log.info(records[0].line())
     graph = _graph(classifier, manifest)
     for name in names:
-        make = partial(_quantized, graph, manifest, training) if name == "openvino-int8" else lambda: graph
-        records.append(_attempt(folder / f"{name}.xml", make, manifest, judge))
+        make = partial(_quantized, graph, manifest, training, report) if name == INT8 else lambda: graph
+        with tempfile.TemporaryDirectory(prefix="kennel-export-") as scratch:
+            record = _attempt(Path(scratch) / f"{name}.xml", make, manifest, judge)
+            records.append(_keep(Path(scratch), folder, record))
         log.info(records[-1].line())
-    made = {record.name for record in records}
-    before = [record for record in manifest.engines if record.name not in made]
-    save_manifest(folder, manifest.model_copy(update={"engines": (*records, *before)}))
-    return tuple(records)
+        # at once: when the work ends here, files and records belong together
+        save_manifest(folder, manifest.model_copy(update={"engines": _joined(records, manifest.engines)}))
+        if records[-1].refused:
+            _remove(folder / f"{name}.xml")
+    return _joined(records, manifest.engines)
+
+
+def _joined(made: Sequence[EngineRecord], before: Sequence[EngineRecord]) -> tuple[EngineRecord, ...]:
+    names = {record.name for record in made}
+    return (*made, *(record for record in before if record.name not in names))
 
 
 def _attempt(file: Path, make: Callable[[], openvino.Model], manifest: Manifest, judge: "_Judge") -> EngineRecord:
-    """Write a model to `file` and measure it; what is refused leaves no file."""
+    """Write a model to `file` and measure it."""
     try:
         openvino.save_model(make(), file)  # with weights of 16 bits
         engine = OpenvinoEngine(file, manifest.preprocessing.crop)
         engine.warm_up()
-        record = judge.measure(engine)
+        return judge.measure(engine)
     except Stopped:
-        _remove(file)
         raise
     except Exception as error:  # whatever a runtime raises: the model itself is saved already
         log.warning("%s cannot be exported", file.stem, exc_info=True)
-        record = EngineRecord(name=file.stem, refused=f"it cannot be made: {str(error).strip().splitlines()[-1][:200]}")
+        return _failed(file.stem, error)
+
+
+def _keep(scratch: Path, folder: Path, record: EngineRecord) -> EngineRecord:
+    """Move an engine's files into the model folder, unless it is refused."""
     if record.refused:
-        _remove(file)
+        return record
+    try:
+        for suffix in (".bin", ".xml"):  # the one that names the other last
+            with replacing(folder / f"{record.name}{suffix}") as temporary:
+                shutil.copyfile(scratch / f"{record.name}{suffix}", temporary)
+    except OSError as error:  # as a full disk
+        log.warning("%s cannot be saved", record.name, exc_info=True)
+        return _failed(record.name, error)
     return record
+
+
+def _failed(name: str, error: Exception) -> EngineRecord:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
+    return EngineRecord(name=name, refused=f"it cannot be made: {reason}")
 
 
 def _remove(file: Path) -> None:
@@ -164,7 +195,7 @@ class _Judge:
         return round(statistics.median(seconds) * 1e3, 3)
 
     def _batch(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return np.ascontiguousarray(self._preprocessing.normalize(self._images[rows]))
+        return self._preprocessing.normalize(self._images[rows])  # as the server's batches
 
 
 class _Answering(nn.Module):
@@ -187,7 +218,9 @@ def _graph(classifier: Classifier, manifest: Manifest) -> openvino.Model:
         return openvino.convert_model(network, example_input=torch.zeros(2, 3, size, size), input=[-1, 3, size, size])
 
 
-def _quantized(graph: openvino.Model, manifest: Manifest, training: NDArray[np.uint8]) -> openvino.Model:
+def _quantized(
+    graph: openvino.Model, manifest: Manifest, training: NDArray[np.uint8], report: Report
+) -> openvino.Model:
     """Return the graph with 8-bit convolutions and products (post-training quantization).
 
     The ranges of activations are asymmetric: most of the newer networks have others than ReLU.
@@ -196,16 +229,35 @@ def _quantized(graph: openvino.Model, manifest: Manifest, training: NDArray[np.u
     import nncf  # noqa: PLC0415 - two seconds, and only for this
 
     nncf.set_log_level(logging.ERROR)
-    rows = _spread(len(training), CALIBRATION)
-    images = [np.ascontiguousarray(manifest.preprocessing.normalize(training[row][None])) for row in rows]
+    rows = _spread(len(training), CALIBRATION).tolist()
+    seen = 0
+
+    def image(row: int) -> NDArray[np.float32]:
+        nonlocal seen
+        report(INT8, min(seen, len(rows)), len(rows))
+        seen += 1
+        return np.ascontiguousarray(manifest.preprocessing.normalize(training[row][None]))
+
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # its progress bars
         return nncf.quantize(
             graph,
-            nncf.Dataset(images),
-            subset_size=len(images),
+            nncf.Dataset(rows, image),
+            subset_size=len(rows),
             preset=nncf.QuantizationPreset.MIXED,
             model_type=nncf.ModelType.TRANSFORMER if is_transformer(manifest.backbone) else None,
+            ignored_scope=nncf.IgnoredScope(names=_after_softmax(graph), validate=False),
         )
+
+
+def _after_softmax(graph: openvino.Model) -> list[str]:
+    """Return the names of what is done with probabilities: 8 bits are too few for them."""
+    names, todo = [], [graph.get_results()[0].input_value(0).get_node()]
+    while todo:
+        node = todo.pop()
+        names.append(node.get_friendly_name())
+        if node.get_type_name() != "Softmax":
+            todo += [value.get_node() for value in node.input_values()]
+    return names
 
 
 def _spread(count: int, most: int) -> NDArray[np.int64]:

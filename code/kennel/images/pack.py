@@ -17,7 +17,7 @@ from kennel.atomic import replacing, write_json
 from kennel.cache import Cache
 from kennel.errors import DataError, ImageError
 from kennel.images.listing import ImageRecord
-from kennel.images.preprocess import Preprocessing
+from kennel.images.preprocess import VERSION, Preprocessing
 
 Progress = Callable[[int], None]  # called with how many are done, 0 while others do it; may raise to end the work
 
@@ -66,6 +66,7 @@ def pack_images(
     """
     size = preprocessing.crop
     key = {
+        "version": VERSION,
         "resize": preprocessing.resize,
         "crop": size,
         "files": [(record.name, record.size, record.modified) for record in records],

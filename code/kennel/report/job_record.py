@@ -85,6 +85,18 @@ class Confusion:
 
 
 @dataclass(frozen=True)
+class EngineResult:
+    """How an engine did on the validation images, against the float32 model; what cannot be made has no figures."""
+
+    name: str
+    images: int
+    accuracy: float
+    agreement: float
+    milliseconds: float  # of one image by itself
+    refused: str  # why it is not kept, or ""
+
+
+@dataclass(frozen=True)
 class JobRecord:
     """A whole training job; what it did not come to is empty or None."""
 
@@ -113,6 +125,7 @@ class JobRecord:
     results: Sequence[ClassResult]
     confusion: Sequence[Sequence[int]]  # images by label (row) and prediction (column), in the order of `results`
     worst: Sequence[Photo]
+    engines: Sequence[EngineResult]  # that the model was exported for, after the float32 model
     judged: Judged  # what the rules of debugger and profiler said
     profile: Profile | None
 
@@ -192,6 +205,7 @@ def read_job(folder: Path, known: Mapping[str, Any] = MappingProxyType({})) -> J
             results=results,
             confusion=confusion,
             worst=tuple(_photo(photo) for photo in _read(folder / "test_worst.json", json.loads) or []),
+            engines=tuple(_engine(record) for line in lines for record in line.get("engines", ())),
             judged=read_judged(folder),
             profile=_read(folder / PROFILE, lambda content: parse_profile(json.loads(content))),
         )
@@ -247,6 +261,17 @@ def _rows(content: str) -> list[list[str]]:
 def _epoch(line: Mapping[str, Any]) -> Epoch:
     metrics = {name: number(value) for name, value in line.items() if name not in ("epoch", "seconds")}
     return Epoch(int(line["epoch"]), number(line["seconds"]), metrics)
+
+
+def _engine(record: Mapping[str, Any]) -> EngineResult:
+    return EngineResult(
+        name=text(record["name"]),
+        images=int(record["images"]),
+        accuracy=number(record["accuracy"]),
+        agreement=number(record["agreement"]),
+        milliseconds=number(record["milliseconds"]),
+        refused=text(record["refused"]),
+    )
 
 
 def _split(name: str, split: Mapping[str, Any]) -> Split:

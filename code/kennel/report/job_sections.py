@@ -77,6 +77,11 @@ def _recall(result: ClassResult) -> tuple[bool, float, str]:
     return result.recall is None, result.recall or 0.0, result.name
 
 
+def engines(job: JobRecord) -> Section | None:
+    """Show what an endpoint can run the model with."""
+    return Section("Engines", render("job/engines.html", engines=job.engines)) if job.engines else None
+
+
 def time(job: JobRecord) -> Section | None:
     """Show where the time went."""
     return Section("Where the time went", profile_markup(job.profile)) if job.profile else None
@@ -104,6 +109,7 @@ SECTIONS: tuple[Callable[[JobRecord], Section | None], ...] = (
     mistakes,
     photos,
     classes,
+    engines,
     time,
     rules_table,
     ran,

@@ -35,6 +35,7 @@ def summary(job: JobRecord) -> dict[str, Any]:
         "epochs": [{"epoch": epoch.number, "seconds": epoch.seconds, **epoch.metrics} for epoch in job.epochs],
         "classes": [asdict(result) for result in job.results],
         "confusions": [asdict(pair) for pair in job.confusions[:MOST_CONFUSIONS]],
+        "engines": [asdict(engine) for engine in job.engines],
         "rules": [
             {"rule": result.rule, "kind": result.kind, "status": result.status, "times": result.times}
             for result in job.judged.results

@@ -1,4 +1,4 @@
-"""One thread runs the model; requests that wait together go through it together."""
+"""Requests that wait together go through the model together; one that is alone does not wait for a thread."""
 
 import logging
 import math
@@ -37,12 +37,34 @@ class _Item:
     answer: "Future[NDArray[np.float32]]" = field(default_factory=Future)
 
 
-class Batcher:
-    """A queue of images in front of an engine.
+class Patience:
+    """How long a batch waits for more images: where the engine gains by it, and only while others are to be expected.
 
-    It takes what waits, up to the engine's batch size, and never waits for more. Images whose caller no longer waits
-    are dropped before they cost anything. A batch that fails is run again image by image, so that only the culprit
-    fails.
+    As many as in the last batch are expected, which is one when a single client asks. Who waits longer than half of
+    what a batch takes loses more than there is to gain.
+    """
+
+    def __init__(self) -> None:
+        self._expected = 1
+        self._seconds = 0.0  # of a batch, smoothed
+
+    def seconds(self, images: int, longest: float) -> float:
+        """Return how long `images` that are there may wait; never more than `longest`."""
+        return min(longest, self._seconds / 2) if images < self._expected else 0.0
+
+    def saw(self, images: int, seconds: float) -> None:
+        """Learn from a batch."""
+        self._expected = images
+        self._seconds += (seconds - self._seconds) * (0.2 if self._seconds else 1)
+
+
+class Batcher:
+    """A queue of images in front of an engine, and a thread that takes them from it.
+
+    It takes what waits, up to the engine's batch size, and waits for more only as `Patience` says. A request that finds
+    nobody before it runs the model itself, if the engine lets it: handing over would cost it time. Images whose caller
+    no longer waits are dropped before they cost anything. A batch that fails is run again image by image, so that only
+    the culprit fails.
     The queue is bounded by whoever admits requests: each waits for its images.
     """
 
@@ -52,6 +74,8 @@ class Batcher:
         self._saw_batch = saw_batch
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()  # None ends it
         self._thread: threading.Thread | None = None
+        self._turn = threading.Lock()  # held by whoever runs the engine
+        self._patience = Patience()
 
     def start(self) -> None:
         """Warm the engine up, and begin; in a server, after the fork. Raises what the engine raises.
@@ -80,8 +104,14 @@ class Batcher:
         Raises Late or Gone when the model has not, because nobody waits for it.
         """
         items = [_Item(image, call) for image in images]
-        for item in items:
-            self._queue.put(item)
+        if self._engine.any_thread and self._queue.empty() and self._turn.acquire(blocking=False):
+            try:
+                self._run_batch(items)
+            finally:
+                self._turn.release()
+        else:
+            for item in items:
+                self._queue.put(item)
         return [item.answer.result() for item in items]
 
     def _run(self, warm: "Future[None]") -> None:
@@ -93,23 +123,34 @@ class Batcher:
         warm.set_result(None)
         while (first := self._queue.get()) is not None:
             items = [first]
-            while len(items) < self._engine.batch_size:
-                try:
-                    item = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if item is None:
-                    self._queue.put(None)
-                    break
-                items.append(item)
-            if items := _drop_unwanted(items):
-                self._saw_batch(len(items), self._queue.qsize())
-                self._answer(items)
+            with self._turn:
+                self._gather(items)
+                self._run_batch(items)
+
+    def _gather(self, items: list[_Item]) -> None:
+        """Take more of the queue, and wait for them if it is worth it."""
+        began = time.monotonic()
+        while len(items) < self._engine.batch_size:
+            wait = self._patience.seconds(len(items), self._engine.longest_wait) - (time.monotonic() - began)
+            try:
+                item = self._queue.get(timeout=wait) if wait > 0 else self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if item is None:
+                self._queue.put(None)
+                return
+            items.append(item)
+
+    def _run_batch(self, items: list[_Item]) -> None:
+        if items := _drop_unwanted(items):
+            self._saw_batch(len(items), self._queue.qsize())
+            self._answer(items)
 
     def _answer(self, items: list[_Item]) -> None:
         began = time.perf_counter()
         try:
-            rows = self._engine.probabilities(np.stack([item.image for item in items]))
+            images = [item.image for item in items]
+            rows = self._engine.probabilities(np.stack(images) if len(images) > 1 else images[0][None])
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the requests that caused it
             if len(items) == 1:
                 items[0].answer.set_exception(error)
@@ -119,6 +160,7 @@ class Batcher:
                 self._answer([item])
             return
         seconds = time.perf_counter() - began
+        self._patience.saw(len(items), seconds)
         for call in {id(item.call): item.call for item in items}.values():
             call.forward += seconds
             call.batch_size = max(call.batch_size, len(items))

@@ -5,7 +5,6 @@ import logging
 import random
 import threading
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,7 +104,7 @@ class Telemetry:
         self._metrics.requests_in_work.inc()
         kind = content_type.partition(";")[0].strip().lower()
         deadline = time.monotonic() + patience
-        return Trace(inference_id[:64] or uuid.uuid4().hex, kind[:_LONGEST], deadline, self._served)
+        return Trace(inference_id[:64] or f"{random.getrandbits(128):032x}", kind[:_LONGEST], deadline, self._served)
 
     def saw_batch(self, served: Served, size: int, waiting: int) -> None:
         """Count a batch of `size` images that went through a model while `waiting` others were left in its queue."""

@@ -25,8 +25,14 @@ def export_model(
     there is none.
     """
     manifest = load_manifest(folder)
-    seed = manifest.hyperparameters.get("seed", 0)  # by which a job holds images out
-    hp = replace(Hyperparameters(), image_size=manifest.preprocessing.crop, statistics="imagenet", seed=seed)
+    defaults, given = Hyperparameters(), manifest.hyperparameters
+    hp = replace(
+        defaults,
+        image_size=manifest.preprocessing.crop,
+        statistics="imagenet",  # those that the model has are in its manifest
+        seed=given.get("seed", defaults.seed),  # by which a job holds images out
+        max_bad_images=given.get("max_bad_images", defaults.max_bad_images),
+    )
     with tempfile.TemporaryDirectory() as output:
         job = Job(hp, channels, folder, Path(output), cache_dir, Path(output))
         data = DataSet(job, Cache(cache_dir), StopSignal(), ALONE)

@@ -202,7 +202,9 @@ class Trainer:
         try:
             records = export_engines(self._job.model_dir, hp.exports, train.pixels, valid.pixels, valid.labels, report)
         except Stopped:
-            log.info("stopped on %s: the model is saved, its export is left out", self._stopped_by)
+            log.info("stopped on %s: the model is saved, its export is not complete", self._stopped_by)
+        except Exception:  # as a full disk: nothing of the job is lost by it
+            log.warning("the model is saved, its export failed", exc_info=True)
         else:
             record_engines(self._job.output_dir, records)
 
