@@ -35,6 +35,8 @@ class Engine:
     name = "small"
     device = "cpu"
     batch_size = 4
+    longest_wait = 0.0
+    any_thread = False
 
     def __init__(self, memory):
         self.memory = memory
