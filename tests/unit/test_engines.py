@@ -126,6 +126,7 @@ def test_an_engine_says_what_it_is_and_how_it_likes_its_batches(engine):
 
 @pytest.mark.parametrize("name", ["torch-fp32", "openvino-int8"])
 def test_several_processes_share_the_cores(name, model, monkeypatch):
+    monkeypatch.delenv("KENNEL_CORES", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(6)))
     monkeypatch.setattr("kennel.machine._cgroup_quota", lambda: None)
     before = torch.get_num_threads()

@@ -183,10 +183,10 @@ class Trainer:
         save_manifest(job.model_dir, manifest.model_copy(update={"metrics": best.metrics | metrics}))
         record_result(job.output_dir, best.epoch, metrics, asdict(hp))
         self._watching.timer.mark("test")
-        log.info(metric_line(f"{BEST_EPOCH}{best.epoch};", metrics))
         if hp.exports and not self._session.stop.is_set():
             self._export(hp)
             self._watching.timer.mark("export")
+        log.info(metric_line(f"{BEST_EPOCH}{best.epoch};", metrics))
 
     def _export(self, hp: Hyperparameters) -> None:
         """Save the model, which is complete, for other engines too."""
