@@ -47,7 +47,7 @@ def load(tmp_path):
 
     yield make
     for service in services:
-        service.stop()
+        service.close()
 
 
 def ask(service, client=None, **settings):
@@ -69,7 +69,7 @@ def test_a_model_that_is_unloaded_leaves_nothing_behind(load):
     service = load("first")
     service.start()
     assert "answers" in sys.modules
-    service.stop()
+    service.close()
     assert not {"answers", "late", "inference"} & (set(sys.modules) - before)
     assert sys.path == path
     assert not service.is_ready()
