@@ -1,7 +1,6 @@
 """Several models behind one server, loaded and unloaded as the platform asks (contract C3.1, C3.2)."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,9 +11,10 @@ from flask.typing import ResponseReturnValue
 from werkzeug.routing import BaseConverter
 
 from kennel.engines.choice import import_runtimes
+from kennel.serving.admission import Admission
 from kennel.serving.app import new_app
 from kennel.serving.codecs import JSON
-from kennel.serving.errors import BadRequest, NotLoaded, Overloaded
+from kennel.serving.errors import BadRequest, NotLoaded
 from kennel.serving.memory import needed_memory
 from kennel.serving.models import Models
 from kennel.serving.replicas import Replicas
@@ -49,7 +49,7 @@ class MultiModelServer:
         )
         self._settings = settings
         self._place = place
-        self._places = threading.BoundedSemaphore(settings.max_requests)
+        self._admission = Admission(settings.max_requests)
 
     def _load(self, url: str, name: str) -> ModelService:
         return load_service(self._place(url), self._settings, name, self.telemetry)
@@ -71,12 +71,11 @@ class MultiModelServer:
     @contextmanager
     def admitted(self) -> Iterator[None]:
         """Take one of the places of all models together, beside which there are threads for pings (contract C1.4)."""
-        if not self._places.acquire(blocking=False):
-            raise Overloaded(f"{self._settings.max_requests} requests are in work already; try again in a moment")
+        leave = self._admission.enter()
         try:
             yield
         finally:
-            self._places.release()
+            leave()
 
 
 def create_multi_model_app(server: MultiModelServer, settings: Settings) -> Flask:

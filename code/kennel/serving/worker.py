@@ -8,11 +8,9 @@ when it is whole. The same loop sees to connections that are closed, on which gu
 import json
 import socket
 import struct
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from http import HTTPStatus
 from selectors import EVENT_READ
 from typing import Any
@@ -25,24 +23,6 @@ from kennel.serving.incoming import HeadTooLong, Incoming
 LINGER = 2.0  # seconds for a client to read the last answer before its connection is closed (RFC 9112, section 9.6)
 SMALL = 2**20  # bytes of a request that is received however much memory the others take
 ROOM = 2**29  # bytes of requests that are not whole, all together; at least four of the largest
-
-
-@contextmanager
-def sign_of_life(worker: Any) -> Iterator[None]:
-    """Tell the master that a worker is alive while it starts; how long that may take the platform says (C1.5)."""
-    done = threading.Event()
-
-    def tell() -> None:
-        while not done.wait(1):
-            worker.notify()
-
-    thread = threading.Thread(target=tell, name="sign of life", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
