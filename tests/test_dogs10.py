@@ -14,7 +14,7 @@ from kennel.hyperparameters import EXPORTS
 from kennel.images.preprocess import Preprocessing
 from kennel.model.artifact import load_artifact
 from kennel.model.manifest import load_manifest
-from kennel_cli.endpoints import delete_endpoint, start_endpoint, wait_until_in_service
+from kennel_cli.endpoints import Served, delete_endpoint, start_endpoint, wait_until_in_service
 from kennel_cli.jobs import start_training
 from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
@@ -45,10 +45,11 @@ def dogs(test_data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def endpoint(dogs):
     sagemaker, jobs = dogs
-    name = start_endpoint(sagemaker, jobs[0]["TrainingJobName"], None)
-    wait_until_in_service(sagemaker, name)
+    platform = LocalPlatform(sagemaker.home)
+    name = start_endpoint(platform, Served(jobs[0]["TrainingJobName"]), None)
+    wait_until_in_service(platform, name)
     yield LocalSageMakerRuntime(sagemaker.home), name
-    delete_endpoint(sagemaker, name)
+    delete_endpoint(platform, name)
 
 
 def final(job, metric):

@@ -20,33 +20,43 @@ import kennel
 from kennel.errors import KennelError, SearchError
 from kennel.hyperparameters import DECLARATIONS
 from kennel.tuning.summary import JSON, read_best
-from kennel_cli import dataset, endpoints, registry
+from kennel_cli import dataset, registry
 from kennel_cli.debug import debug
 from kennel_cli.demo import run_demo
+from kennel_cli.deploy import delete, deploy, only_endpoint, update
+from kennel_cli.doctor import doctor
 from kennel_cli.export import export
 from kennel_cli.follow import print_end, show_to_end, stop_training
 from kennel_cli.jobs import earlier_model, job_inputs, start_training, training_request
 from kennel_cli.load.command import bench_endpoint
 from kennel_cli.places import (
+    OF_ENDPOINTS,
+    OF_JOBS,
     AwsDebugger,
     DryRun,
+    FastFile,
+    InstanceCount,
     Isolated,
-    Machine,
     OfPlace,
     On,
     Place,
+    Retries,
     Spot,
     TensorBoard,
     console,
     job_options,
     platform_of,
+    with_settings,
 )
 from kennel_cli.platforms.account import aws_sentence
 from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.platforms.local_platform import LocalPlatform
+from kennel_cli.platforms.platform import Platform
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import ask
 from kennel_cli.reports import report
 from kennel_cli.settings import LOCAL, kennel_home
+from kennel_cli.settings_command import settings
 from kennel_cli.smoke import run_smoke
 from kennel_cli.tune.command import tune
 from kennel_cli.tune.follow import is_search, stop_search, summary_folder
@@ -113,6 +123,7 @@ def options(
 
 
 @app.command()
+@with_settings(*OF_JOBS)
 @_with_hyperparameters
 def train(
     *,
@@ -140,12 +151,26 @@ def train(
     isolated: Isolated = False,
     tensorboard: TensorBoard = False,
     aws_debugger: AwsDebugger = False,
+    fast_file: FastFile = False,
+    instance_count: InstanceCount = 1,
+    retries: Retries = 0,
+    experiment: Annotated[str, typer.Option(help="on AWS: the experiment that the job is listed under")] = "",
     on: On = Place.LOCAL,
     hyperparameters: dict[str, str],
 ) -> None:
     """Train a classifier and follow the job to its end."""
     platform = platform_of(on)
-    asked = job_options(on, spot=spot, isolated=isolated, tensorboard=tensorboard, debugger=aws_debugger)
+    asked = job_options(
+        on,
+        spot=spot,
+        isolated=isolated,
+        tensorboard=tensorboard,
+        debugger=aws_debugger,
+        fast_file=fast_file,
+        instance_count=instance_count,
+        retries=retries,
+        experiment=experiment,
+    )
     if from_tuning:
         best = _best_of(from_tuning, platform.option)
         if weights:
@@ -167,17 +192,24 @@ def train(
         show_to_end(platform, job, console)
 
 
-app.command()(tune)
+app.command()(with_settings(*OF_JOBS)(tune))
 app.command()(debug)
-app.command()(report)
+app.command()(with_settings("region")(report))
 app.command()(export)
 app.command()(bench_endpoint)
+app.command()(with_settings(*OF_ENDPOINTS)(deploy))
+app.command()(with_settings(*OF_ENDPOINTS)(update))
+app.command()(with_settings("region")(delete))
+app.command()(settings)
+app.command()(doctor)
 
 
 @app.command()
+@with_settings("region")
 def jobs(on: OfPlace = Place.LOCAL) -> None:
-    """List the training jobs, searches and endpoints on this machine, or the newest jobs and searches on AWS."""
-    sagemaker = platform_of(on).sagemaker
+    """List the training jobs, searches and endpoints, on this machine or the newest on AWS."""
+    platform = platform_of(on)
+    sagemaker = platform.sagemaker
     table = Table("job", "status", "started", "seconds", "test accuracy")
     limit = {"MaxResults": JOBS_OF_AWS} if on is Place.AWS else {}
     for summary in sagemaker.list_training_jobs(**NEWEST_FIRST, **limit)["TrainingJobSummaries"]:
@@ -188,11 +220,11 @@ def jobs(on: OfPlace = Place.LOCAL) -> None:
         table.add_row(d["TrainingJobName"], d["TrainingJobStatus"], started, seconds, metrics.get("test_accuracy", ""))
     console.print(table if table.row_count else "no training jobs yet; start one with `kennel train --data DIR`")
     _list_searches(sagemaker, limit)
-    if on is not Place.AWS:
-        _list_endpoints(sagemaker)
+    _list_endpoints(platform)
 
 
 @app.command()
+@with_settings("region")
 def logs(
     name: Annotated[str, typer.Argument(help="a training job or an endpoint")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the training job ends")] = False,
@@ -204,15 +236,17 @@ def logs(
     if follow:
         show_to_end(platform, name, console)
     elif on is Place.AWS:
-        lines, _ = platform.read_log(name, None, ended=True)
+        lines = platform.endpoint_log(name) if endpoint else platform.read_log(name, None, ended=True)[0]
+        lines = lines or platform.endpoint_log(name)
         if not lines:
-            raise KennelError(f"there is no job {name} with a log on AWS; see `kennel jobs --on aws`")
+            raise KennelError(f"there is no job or endpoint {name} with a log on AWS; see `kennel jobs --on aws`")
         print("\n".join(lines))
     else:
         sys.stdout.write(_local_log(platform.sagemaker, name, endpoint))
 
 
 @app.command()
+@with_settings("region")
 def stop(
     name: Annotated[str, typer.Argument(help="a running training job or search")],
     on: OfPlace = Place.LOCAL,
@@ -226,37 +260,6 @@ def stop(
 
 
 @app.command()
-def deploy(
-    model: Annotated[str, typer.Option(help="a finished training job, or a model folder (with a kennel.json)")],
-    name: Annotated[str | None, typer.Option(help="name of the endpoint; the job's unless given")] = None,
-    update: Annotated[
-        bool, typer.Option("--update", help="replace the model of a running endpoint, the only one unless named")
-    ] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="let it also show where in a picture it sees what it answers")
-    ] = False,
-    on: Annotated[
-        Machine | None, typer.Option("--on", help="processes of this machine unless given, or containers of the image")
-    ] = None,
-) -> None:
-    """Start an endpoint that serves a model, and wait until it answers."""
-    sagemaker = LocalSageMaker(kennel_home(), on or Machine.LOCAL)
-    environment = {"KENNEL_EXPLAIN": "true"} if explain else {}
-    if update and on:
-        raise KennelError(f"--on {on} is for a new endpoint; one that is updated stays where it runs, so leave it out")
-    if update:
-        endpoint = name or _only_endpoint(sagemaker, "--name")
-        with console.status(f"updating {endpoint}"):
-            endpoints.update_endpoint(sagemaker, model, endpoint, environment)
-    else:
-        endpoint = endpoints.start_endpoint(sagemaker, model, name, environment)
-        with console.status(f"starting {endpoint}"):
-            endpoints.wait_until_in_service(sagemaker, endpoint)
-    console.print(f"endpoint {endpoint} is in service at {sagemaker.endpoint_url(endpoint)}", soft_wrap=True)
-    console.print(f"ask it with: kennel invoke --endpoint {endpoint} PICTURE", soft_wrap=True)
-
-
-@app.command()
 def invoke(
     pictures: Annotated[list[Path], typer.Argument(help="JPEG, PNG, WebP or BMP files")],
     endpoint: Annotated[str | None, typer.Option(help="needed when more than one endpoint is in service")] = None,
@@ -267,7 +270,7 @@ def invoke(
 ) -> None:
     """Ask an endpoint what is in a picture."""
     home = kennel_home()
-    endpoint = endpoint or _only_endpoint(LocalSageMaker(home))
+    endpoint = endpoint or only_endpoint(LocalPlatform(home))
     runtime = LocalSageMakerRuntime(home)
     for picture in pictures:
         table = Table("class", "probability", title=picture.name, title_justify="left")
@@ -280,20 +283,6 @@ def invoke(
             file.write_bytes(answer.explanation)
             console.print(f"why {answer.predictions[0].label}: {file}", highlight=False, soft_wrap=True)
             webbrowser.open(file.as_uri())
-
-
-@app.command()
-def delete(
-    name: Annotated[str, typer.Argument(help="an endpoint")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
-) -> None:
-    """Delete an endpoint with its configuration and its model entry; jobs, model data and images stay."""
-    sagemaker = LocalSageMaker(kennel_home())
-    sagemaker.describe_endpoint(EndpointName=name)
-    if not yes:
-        typer.confirm(f"Delete the endpoint {name}, its configuration and its model entry?", abort=True)
-    endpoints.delete_endpoint(sagemaker, name)
-    console.print(f"endpoint {name} is deleted")
 
 
 @app.command()
@@ -342,15 +331,6 @@ def push(
     print(registry.push(LOCAL.image, repository, region, source, say))
 
 
-def _only_endpoint(sagemaker: LocalSageMaker, option: str = "--endpoint") -> str:
-    names = endpoints.endpoint_names(sagemaker, "InService")
-    if len(names) == 1:
-        return names[0]
-    if not names:
-        raise KennelError("no endpoint is in service; start one with `kennel deploy --model JOB`")
-    raise KennelError(f"{len(names)} endpoints are in service, choose one with {option}: {', '.join(names)}")
-
-
 def _best_of(search: str, option: str) -> dict[str, str]:
     """Return the best hyperparameters of a search. Raises SearchError when its summary is not on this machine."""
     folder = summary_folder(search)
@@ -373,11 +353,11 @@ def _list_searches(sagemaker: Any, limit: dict[str, int]) -> None:
         console.print(table)
 
 
-def _list_endpoints(sagemaker: LocalSageMaker) -> None:
+def _list_endpoints(platform: Platform) -> None:
     table = Table("endpoint", "status", "address")
-    for endpoint in sagemaker.list_endpoints()["Endpoints"]:
+    for endpoint in platform.sagemaker.list_endpoints(**NEWEST_FIRST)["Endpoints"]:
         name, status = endpoint["EndpointName"], endpoint["EndpointStatus"]
-        table.add_row(name, status, sagemaker.endpoint_url(name) if status == "InService" else "")
+        table.add_row(name, status, platform.endpoint_url(name) if status == "InService" else "")
     if table.row_count:
         console.print(table)
 

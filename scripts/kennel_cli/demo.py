@@ -10,7 +10,7 @@ from kennel.errors import KennelError
 from kennel.hyperparameters import Range
 from kennel.images.index import index_images
 from kennel.tuning.summary import Trial
-from kennel_cli.endpoints import delete_endpoint, start_endpoint, wait_until_in_service
+from kennel_cli.endpoints import Served, delete_endpoint, start_endpoint, wait_until_in_service
 from kennel_cli.jobs import job_inputs
 from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.means import require_image_packages
@@ -63,13 +63,13 @@ def run_demo(home: Path, data: Path | None, weights: str | None, backbone: str |
     description = sagemaker.describe_training_job(TrainingJobName=best.job)
 
     console.rule("3. an endpoint with the best trial's model")
-    endpoint = start_endpoint(sagemaker, best.job, None)
+    endpoint = start_endpoint(platform, Served(best.job), None)
     try:
-        wait_until_in_service(sagemaker, endpoint)
+        wait_until_in_service(platform, endpoint)
         console.print(f"{endpoint} listens on {sagemaker.endpoint_url(endpoint)}/invocations", soft_wrap=True)
         console.print(_predictions(home, endpoint, data))
     finally:
-        delete_endpoint(sagemaker, endpoint)
+        delete_endpoint(platform, endpoint)
 
     console.rule("done")
     artifact = platform.locate(description["ModelArtifacts"]["S3ModelArtifacts"])

@@ -1,21 +1,33 @@
-"""Serve models on this machine: from a job or a folder to an endpoint that answers."""
+"""Endpoints: from a job or a model folder to one that answers, here and on AWS."""
+
+from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError, WaiterError
+from botocore.exceptions import ClientError
 
 from kennel.errors import KennelError
 from kennel_cli import requests
 from kennel_cli.jobs import job_with_model, new_name
-from kennel_cli.platforms.local import LocalSageMaker
-from kennel_cli.platforms.means import require_means
-from kennel_cli.settings import LOCAL
+from kennel_cli.model_folder import is_model_folder, pack, with_code
+from kennel_cli.platforms.platform import S3, Platform
+from kennel_cli.platforms.validation import validate
+from kennel_cli.requests import MACHINE, EndpointOptions
 
 if TYPE_CHECKING:
-    from mypy_boto3_sagemaker.type_defs import CreateModelInputTypeDef
+    from mypy_boto3_sagemaker.type_defs import (
+        CreateEndpointConfigInputTypeDef,
+        CreateModelInputTypeDef,
+        DeploymentConfigTypeDef,
+    )
+
+Say = Callable[[str], None]
+_SETTLED = ("InService", "Failed", "OutOfService", "UpdateRollbackFailed")
 
 
 class NameTaken(KennelError):
@@ -26,98 +38,198 @@ class EndpointFailed(KennelError):
     """An endpoint did not come into service."""
 
 
-def start_endpoint(
-    sagemaker: LocalSageMaker, model: str, name: str | None, environment: Mapping[str, str] | None = None
-) -> str:
-    """Start an endpoint for a finished training job or a model folder, and return its name.
+@dataclass(frozen=True)
+class Served:
+    """What an endpoint is to serve."""
 
-    `environment` holds variables of its server.
+    model: str  # a finished training job, a model folder, or the URI of either's model
+    environment: Mapping[str, str] = field(default_factory=dict)  # variables of the server
+    code: Path | None = None  # a folder with an inference.py that takes the place of the model's own
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The requests for a model and its configuration, and what is uploaded before the first is sent."""
+
+    model: CreateModelInputTypeDef
+    config: CreateEndpointConfigInputTypeDef
+    source: str  # a path, or "" where the model lies in the bucket already
+
+
+def plan_endpoint(platform: Platform, served: Served, name: str, options: EndpointOptions = MACHINE) -> Plan:
+    """Return valid requests for a model and a configuration, both called `name`; nothing is sent.
+
+    Raises ArtifactError when there is no such model, and what `validate` raises.
     """
-    require_means(sagemaker.runner)
-    name = name or (new_name(Path(model).absolute().name) if _is_model_folder(model) else model)
-    request = _model_request(sagemaker, model, name, environment)
-    if name in endpoint_names(sagemaker):
+    model, source = _model_request(platform, served, name, options)
+    if served.environment:
+        model["PrimaryContainer"]["Environment"] = dict(served.environment)
+    config = requests.endpoint_config(name, name, platform.settings, options)
+    validate("CreateModel", model)
+    validate("CreateEndpointConfig", config)
+    return Plan(model, config, source)
+
+
+def endpoint_name(served: Served, name: str | None) -> str:
+    """Return the name of a new endpoint: the one given, else the job's, else one made of the folder's."""
+    return name or (new_name(Path(served.model).absolute().name) if is_model_folder(served.model) else served.model)
+
+
+def start_endpoint(platform: Platform, served: Served, name: str | None, options: EndpointOptions = MACHINE) -> str:
+    """Start an endpoint for a finished training job or a model folder, and return its name."""
+    platform.require_means()
+    name = endpoint_name(served, name)
+    plan = plan_endpoint(platform, served, name, options)
+    if name in endpoint_names(platform.sagemaker):
         raise NameTaken(
-            f"there is an endpoint {name} already; replace its model with --update, "
-            f"delete it with `kennel delete {name}`, or give --name"
+            f"there is an endpoint {name} already; replace its model with `kennel update {name}{platform.option}`, "
+            f"delete it with `kennel delete {name}{platform.option}`, or give --name"
         )
-    _delete_config_and_model(sagemaker, name)  # of an endpoint that went away without them
-    sagemaker.create_model(**request)
-    sagemaker.create_endpoint_config(**requests.endpoint_config(name, name, LOCAL))
-    sagemaker.create_endpoint(**requests.endpoint(name, name))
+    _delete_config_and_models(platform.sagemaker, name)  # of an endpoint that went away without them
+    _send(platform, plan)
+    platform.sagemaker.create_endpoint(**requests.endpoint(name, name, platform.settings))
     return name
 
 
 def update_endpoint(
-    sagemaker: LocalSageMaker, model: str, endpoint: str, environment: Mapping[str, str] | None = None
+    platform: Platform,
+    served: Served,
+    endpoint: str,
+    options: EndpointOptions = MACHINE,
+    deployment: DeploymentConfigTypeDef | None = None,
+    say: Say = lambda line: None,
 ) -> None:
-    """Replace the model of a running endpoint, without a gap, and wait until the new one answers.
+    """Replace what a running endpoint serves, without a gap, and wait until the new model answers.
 
     The old configuration and its model entry are forgotten. Raises EndpointFailed, with the reason, when the endpoint
     serves the old model as before.
     """
+    sagemaker = platform.sagemaker
     old = sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
-    name = new_name(endpoint)
-    sagemaker.create_model(**_model_request(sagemaker, model, name, environment))
+    plan = plan_endpoint(platform, served, new_name(endpoint), options)
+    name = plan.config["EndpointConfigName"]
+    request: dict[str, Any] = {**requests.endpoint(endpoint, name)}
+    if deployment:
+        request["DeploymentConfig"] = deployment
+    validate("UpdateEndpoint", request)
     try:
-        sagemaker.create_endpoint_config(**requests.endpoint_config(name, name, LOCAL))
-        sagemaker.update_endpoint(**requests.endpoint(endpoint, name))
-        wait_until_in_service(sagemaker, endpoint)
-        if reason := sagemaker.describe_endpoint(EndpointName=endpoint).get("FailureReason"):
-            raise EndpointFailed(reason)
+        _send(platform, plan)
+        sagemaker.update_endpoint(**request)
+        wait_until_in_service(platform, endpoint, say)
+        now = sagemaker.describe_endpoint(EndpointName=endpoint)
+        if now["EndpointConfigName"] != name or now.get("FailureReason"):
+            raise EndpointFailed(now.get("FailureReason") or f"the endpoint {endpoint} was rolled back to {old}")
     except (ClientError, EndpointFailed):
-        _delete_config_and_model(sagemaker, name)
+        _delete_config_and_models(sagemaker, name)
         raise
-    _delete_config_and_model(sagemaker, old)
+    _delete_config_and_models(sagemaker, old)
 
 
-def wait_until_in_service(sagemaker: LocalSageMaker, endpoint: str) -> None:
-    """Wait until the endpoint answers. Raises EndpointFailed, with the reason, when it never will."""
-    with contextlib.suppress(WaiterError):  # the description says why
-        sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=endpoint)
-    description = sagemaker.describe_endpoint(EndpointName=endpoint)
-    if description["EndpointStatus"] != "InService":
-        reason = description.get("FailureReason", "")
-        raise EndpointFailed(f"the endpoint {endpoint} is {description['EndpointStatus']}: {reason}")
+def wait_until_in_service(platform: Platform, endpoint: str, say: Say = lambda line: None) -> None:
+    """Wait until the endpoint answers; `say` is told each change of its status.
+
+    Raises EndpointFailed, with the reason, when it never will.
+    """
+    began, before = time.monotonic(), ""
+    while True:
+        description = platform.sagemaker.describe_endpoint(EndpointName=endpoint)
+        status = description["EndpointStatus"]
+        if status != before:
+            say(f"{endpoint} is {status} after {time.monotonic() - began:.0f} s")
+            before = status
+        if status in _SETTLED:
+            break
+        time.sleep(platform.poll)
+    if status != "InService":
+        raise EndpointFailed(f"the endpoint {endpoint} is {status}: {description.get('FailureReason', '')}")
 
 
-def delete_endpoint(sagemaker: LocalSageMaker, name: str) -> None:
+def delete_endpoint(platform: Platform, name: str) -> None:
     """End an endpoint and forget its configuration and its model; the model data and the job stay."""
+    sagemaker = platform.sagemaker
     config = sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
     sagemaker.delete_endpoint(EndpointName=name)
     sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name)
-    _delete_config_and_model(sagemaker, config)
+    _delete_config_and_models(sagemaker, config)
 
 
-def endpoint_names(sagemaker: LocalSageMaker, status: str | None = None) -> list[str]:
+def model_of(platform: Platform, endpoint: str) -> str:
+    """Return the URI of the model that an endpoint serves. Raises ClientError when there is no such endpoint."""
+    sagemaker = platform.sagemaker
+    config = sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
+    container = sagemaker.describe_model(ModelName=_models_of(sagemaker, config)[0])["PrimaryContainer"]
+    if "ModelDataSource" in container:
+        return str(container["ModelDataSource"]["S3DataSource"]["S3Uri"])
+    return str(container["ModelDataUrl"])
+
+
+def parts_of(platform: Platform, name: str) -> list[str]:
+    """Return what `delete_endpoint` would delete, in words. Raises ClientError when there is no such endpoint."""
+    config = platform.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
+    models = [f"the model entry {model}" for model in _models_of(platform.sagemaker, config)]
+    return [f"the endpoint {name}", f"its configuration {config}", *models]
+
+
+def endpoint_names(sagemaker: Any, status: str | None = None) -> list[str]:
     """Return the names of the endpoints, newest first; only those in `status` if it is given."""
     wanted = {"StatusEquals": status} if status else {}
-    return [endpoint["EndpointName"] for endpoint in sagemaker.list_endpoints(**wanted)["Endpoints"]]
+    pages = sagemaker.get_paginator("list_endpoints").paginate(SortBy="CreationTime", SortOrder="Descending", **wanted)
+    return [endpoint["EndpointName"] for page in pages for endpoint in page["Endpoints"]]
 
 
-def _is_model_folder(model: str) -> bool:
-    return (Path(model) / "kennel.json").is_file()
+def _send(platform: Platform, plan: Plan) -> None:
+    """Upload what has to be, and create the model and the configuration; both or none."""
+    if plan.source:
+        platform.channel(plan.source)
+    platform.sagemaker.create_model(**plan.model)
+    try:
+        platform.sagemaker.create_endpoint_config(**plan.config)
+    except ClientError:
+        platform.sagemaker.delete_model(ModelName=plan.model["ModelName"])
+        raise
 
 
 def _model_request(
-    sagemaker: LocalSageMaker, model: str, name: str, environment: Mapping[str, str] | None
-) -> "CreateModelInputTypeDef":
-    """Return the CreateModel request for a finished training job or a model folder."""
-    if _is_model_folder(model):
-        request = requests.model_from_folder(name, sagemaker.store.link(Path(model), LOCAL.bucket), LOCAL)
+    platform: Platform, served: Served, name: str, options: EndpointOptions
+) -> tuple[CreateModelInputTypeDef, str]:
+    """Return the CreateModel request, and what has to be uploaded for it."""
+    settings = platform.settings
+    if is_model_folder(served.model):
+        folder = Path(served.model)
+        if served.code is not None:
+            folder = with_code(lambda place: Path(served.model), served.code, new_name(name))
     else:
-        archive = job_with_model(sagemaker, model)["ModelArtifacts"]["S3ModelArtifacts"]
-        request = requests.model_from_tarball(name, archive, LOCAL)
-    if environment:
-        request["PrimaryContainer"]["Environment"] = dict(environment)
-    return request
+        uri = served.model if served.model.startswith(S3) else _archive(platform, served.model)
+        if served.code is None:
+            made = requests.model_from_folder if uri.endswith("/") else requests.model_from_tarball
+            return made(name, uri, settings, options), ""
+        folder = with_code(lambda place: platform.fetch(uri, place), served.code, new_name(name))
+    if not options.serverless:
+        source = str(folder)
+        return requests.model_from_folder(name, platform.channel_uri(source), settings, options), source
+    source = str(pack(folder, new_name(name)))  # a serverless endpoint takes no other (contract C1.6)
+    return requests.model_from_tarball(name, platform.channel_uri(source), settings, options), source
 
 
-def _delete_config_and_model(sagemaker: LocalSageMaker, name: str) -> None:
-    """Forget the configuration and the model entry that Kennel made under one name."""
-    for delete, key in (
-        (sagemaker.delete_endpoint_config, "EndpointConfigName"),
-        (sagemaker.delete_model, "ModelName"),
-    ):
-        with contextlib.suppress(ClientError):  # not there
-            delete(**{key: name})
+def _archive(platform: Platform, job: str) -> str:
+    """Return the URI of a finished job's model."""
+    return str(job_with_model(platform.sagemaker, job, platform.option)["ModelArtifacts"]["S3ModelArtifacts"])
+
+
+def _models_of(sagemaker: Any, config: str) -> list[str]:
+    """Return the models of a configuration; none when it is not there."""
+    try:
+        variants = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
+    except ClientError:
+        return []
+    return [variant["ModelName"] for variant in variants]
+
+
+def _delete_config_and_models(sagemaker: Any, config: str) -> None:
+    """Forget a configuration and the model entries that it names."""
+    models = _models_of(sagemaker, config) or [config]  # Kennel gives both one name
+    with contextlib.suppress(ClientError):  # not there
+        sagemaker.delete_endpoint_config(EndpointConfigName=config)
+    for model in models:
+        with contextlib.suppress(ClientError):
+            sagemaker.delete_model(ModelName=model)

@@ -1,7 +1,12 @@
 """The option `--on`: where jobs and endpoints run."""
 
+import inspect
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import fields
 from enum import StrEnum
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,15 +20,8 @@ from kennel_cli.requests import JobOptions
 from kennel_cli.settings import kennel_home
 
 
-class Machine(StrEnum):
-    """Where a new endpoint runs."""
-
-    LOCAL = choice.LOCAL
-    DOCKER = choice.DOCKER
-
-
 class Place(StrEnum):
-    """Where a job runs."""
+    """Where a job or an endpoint runs."""
 
     LOCAL = choice.LOCAL
     DOCKER = choice.DOCKER
@@ -40,6 +38,14 @@ AwsDebugger = Annotated[
         "--aws-debugger", help="on AWS: also use Amazon SageMaker Debugger, where the account still has that service"
     ),
 ]
+FastFile = Annotated[
+    bool,
+    typer.Option("--fast-file", help="on AWS: read images from S3 as they are needed, instead of copying all first"),
+]
+InstanceCount = Annotated[int, typer.Option(min=1, help="on AWS: machines that train together")]
+Retries = Annotated[
+    int, typer.Option(min=0, max=30, help="on AWS: times that a job is tried again after an error of the service")
+]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="also write the curves for TensorBoard")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the request as JSON; send, upload and start nothing")]
 
@@ -47,16 +53,88 @@ console = Console()
 
 
 def platform_of(on: Place) -> Platform:
-    """Return the platform of a place."""
-    return AwsPlatform(console) if on is Place.AWS else LocalPlatform(kennel_home(), on)
+    """Return the platform of a place.
+
+    Raises KennelError for settings of AWS that the command line gives to another place.
+    """
+    given = given_settings()
+    if on is Place.AWS:
+        return AwsPlatform(console, given)
+    for name in given:
+        raise KennelError(f"--{name.replace('_', '-')} is for AWS; add --on aws, or leave it out")
+    return LocalPlatform(kennel_home(), on)
 
 
-_OF_AWS = {"spot": "--spot", "isolated": "--isolated", "debugger": "--aws-debugger"}
+_FLAGS = {"debugger": "--aws-debugger"}  # options that are not called as the members of JobOptions
+_EVERYWHERE = {"tensorboard"}
 
 
-def job_options(on: Place, **asked: bool) -> JobOptions:
+def job_options(on: Place, **asked: Any) -> JobOptions:
     """Return the options of a job, by the names of JobOptions. Raises KennelError for one that only AWS has."""
-    for name, flag in _OF_AWS.items():
-        if asked.get(name) and on is not Place.AWS:
+    for option in fields(JobOptions):
+        name = option.name
+        if name not in _EVERYWHERE and asked.get(name, option.default) != option.default and on is not Place.AWS:
+            flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
             raise KennelError(f"{flag} is for jobs on AWS; add --on aws, or leave it out")
     return JobOptions(**asked)
+
+
+_GIVEN: ContextVar[Mapping[str, str]] = ContextVar("given settings", default=MappingProxyType({}))
+_PANEL = "Settings of AWS (see `kennel settings`)"
+OF_JOBS = ("region", "role", "bucket", "prefix", "image", "training_instance")
+OF_ENDPOINTS = ("region", "endpoint_role", "bucket", "prefix", "image", "endpoint_instance")
+_HELP = {
+    "region": "region of AWS",
+    "role": "ARN of the role that jobs take on",
+    "endpoint_role": "ARN of the role that endpoints take on",
+    "bucket": "where data and models go",
+    "prefix": "folder in the bucket, before everything",
+    "image": "URI of the image in Amazon ECR",
+    "training_instance": "type of the machines that train",
+    "endpoint_instance": "type of the machines that serve",
+}
+
+
+def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option for each of these settings; `platform_of` takes what they say before all else."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command).parameters.values())
+        options = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[
+                    str | None,
+                    typer.Option(
+                        *(("--instance-type",) if name.endswith("_instance") else ()),
+                        f"--{name.replace('_', '-')}",
+                        help=_HELP[name],
+                        rich_help_panel=_PANEL,
+                    ),
+                ],
+            )
+            for name in names
+        ]
+
+        def wrapper(**values: Any) -> None:
+            given = {name: values.pop(name) for name in names}
+            before = _GIVEN.set({name: value for name, value in given.items() if value is not None})
+            try:
+                command(**values)
+            finally:
+                _GIVEN.reset(before)
+
+        wrapper.__doc__ = command.__doc__
+        wrapper.__name__ = command.__name__
+        signature = inspect.signature(command).replace(parameters=[*own, *options])
+        wrapper.__signature__ = signature  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorate
+
+
+def given_settings() -> Mapping[str, str]:
+    """Return the settings that the command line gives."""
+    return _GIVEN.get()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NotRequired, TypedDict
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import (
         ChannelTypeDef,
         CheckpointConfigTypeDef,
+        ContainerDefinitionTypeDef,
         CreateEndpointConfigInputTypeDef,
         CreateEndpointInputTypeDef,
         CreateHyperParameterTuningJobRequestTypeDef,
@@ -20,13 +22,19 @@ if TYPE_CHECKING:
         CreateTrainingJobRequestTypeDef,
         HyperParameterTrainingJobDefinitionTypeDef,
         HyperParameterTuningJobConfigTypeDef,
+        ModelDataSourceTypeDef,
         OutputDataConfigTypeDef,
+        ProductionVariantTypeDef,
         ResourceConfigTypeDef,
+        RetryStrategyTypeDef,
         StoppingConditionTypeDef,
         TagTypeDef,
+        VpcConfigTypeDef,
     )
 
 MAX_RUNTIME = 24 * 3600  # seconds; SageMaker's own default (contract A1.12)
+# machines with disks of their own encrypt them by themselves, and their requests may not name a key
+_LOCAL_STORAGE = re.compile(r"ml\.(g4dn|g5|g6e?|gr6|p3dn|p4de?|p5\w*|p6\S*|trn\w*|[a-z]\d[a-z]*d[a-z]*)\.")
 MAX_WAIT = 2 * MAX_RUNTIME  # seconds that a spot job may take, waiting for machines and running (contract A1.12)
 
 
@@ -38,6 +46,10 @@ class JobOptions:
     isolated: bool = False  # without a network (contract A6.6)
     tensorboard: bool = False  # keep what TensorBoard reads (contract A6.5)
     debugger: bool = False  # with Amazon SageMaker Debugger, for accounts that still have it (contract D1.1)
+    fast_file: bool = False  # read images as they are needed, instead of copying all first (contract A2.5)
+    instance_count: int = 1  # machines that train together
+    retries: int = 0  # times that the service tries a job again after an error of its own (contract A1.12)
+    experiment: str = ""  # that the job is listed under
 
 
 PLAIN = JobOptions()
@@ -54,6 +66,8 @@ class JobMembers(TypedDict):
     CheckpointConfig: NotRequired[CheckpointConfigTypeDef]
     EnableManagedSpotTraining: NotRequired[bool]
     EnableNetworkIsolation: NotRequired[bool]
+    RetryStrategy: NotRequired[RetryStrategyTypeDef]
+    VpcConfig: NotRequired[VpcConfigTypeDef]
 
 
 def job_members(name: str, channels: Mapping[str, str], settings: Settings, options: JobOptions) -> JobMembers:
@@ -61,10 +75,10 @@ def job_members(name: str, channels: Mapping[str, str], settings: Settings, opti
     members: JobMembers = {
         "RoleArn": settings.role_arn,
         "InputDataConfig": [_channel(channel, uri) for channel, uri in channels.items()],
-        "OutputDataConfig": {"S3OutputPath": f"s3://{settings.bucket}/training"},
+        "OutputDataConfig": {"S3OutputPath": s3_uri(settings, "training")},
         "ResourceConfig": {
             "InstanceType": settings.training_instance,
-            "InstanceCount": 1,
+            "InstanceCount": options.instance_count,
             "VolumeSizeInGB": 50,
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": MAX_RUNTIME},
@@ -72,10 +86,32 @@ def job_members(name: str, channels: Mapping[str, str], settings: Settings, opti
     if options.spot:
         members["EnableManagedSpotTraining"] = True
         members["StoppingCondition"] = {"MaxRuntimeInSeconds": MAX_RUNTIME, "MaxWaitTimeInSeconds": MAX_WAIT}
-        members["CheckpointConfig"] = {"S3Uri": f"s3://{settings.bucket}/checkpoints/{name}"}
+        members["CheckpointConfig"] = {"S3Uri": s3_uri(settings, f"checkpoints/{name}")}
     if options.isolated:
         members["EnableNetworkIsolation"] = True
+    if options.retries:
+        members["RetryStrategy"] = {"MaximumRetryAttempts": options.retries}
+    if options.fast_file:  # weights are one file, which that mode cannot give
+        for channel in members["InputDataConfig"]:
+            if channel["ChannelName"] == "training":
+                channel["InputMode"] = "FastFile"
+    if settings.subnets:
+        members["VpcConfig"] = vpc_config(settings)
+    if settings.kms_key:
+        members["OutputDataConfig"]["KmsKeyId"] = settings.kms_key
+        if not _LOCAL_STORAGE.match(settings.training_instance):
+            members["ResourceConfig"]["VolumeKmsKeyId"] = settings.kms_key
     return members
+
+
+def s3_uri(settings: Settings, folder: str) -> str:
+    """Return where a folder of Kennel's lies in the bucket."""
+    return f"s3://{settings.bucket}/{settings.prefix}{folder}"
+
+
+def vpc_config(settings: Settings) -> VpcConfigTypeDef:
+    """Return the member `VpcConfig` of jobs and models."""
+    return {"Subnets": list(settings.subnets), "SecurityGroupIds": list(settings.security_groups)}
 
 
 def tag_list(settings: Settings) -> list[TagTypeDef]:
@@ -103,6 +139,8 @@ def training_job(
     }
     if options.tensorboard:
         request["TensorBoardOutputConfig"] = {"S3OutputPath": request["OutputDataConfig"]["S3OutputPath"]}
+    if options.experiment:
+        request["ExperimentConfig"] = {"ExperimentName": options.experiment}
     if settings.tags:
         request["Tags"] = tag_list(settings)
     return request
@@ -155,48 +193,112 @@ def _channel(name: str, uri: str) -> ChannelTypeDef:
     }
 
 
-def model_from_tarball(name: str, uri: str, settings: Settings) -> CreateModelInputTypeDef:
+@dataclass(frozen=True)
+class EndpointOptions:
+    """How the service should run an endpoint, beside what it serves. All but the defaults are for AWS."""
+
+    instance_count: int = 1
+    serverless: bool = False  # no machine while nobody asks (contract C5.2)
+    memory: int = 4096  # MB of a serverless endpoint: 1024 to 6144, in steps of 1024
+    max_concurrency: int = 10  # requests at a time: of a serverless endpoint, or of each machine of an asynchronous one
+    asynchronous: bool = False  # requests and answers are objects in the bucket (contract C5.1)
+    capture: int = 0  # percent of requests and answers that are kept in the bucket
+    startup_timeout: int = (
+        0  # seconds to load the model and to answer /ping; 0 leaves it to the service (contract C1.5)
+    )
+    ami: str = ""  # of machines with a GPU; one whose driver carries the image's CUDA unless given (contract C6.2)
+    isolated: bool = False  # without a network
+
+
+MACHINE = EndpointOptions()
+_GPU = re.compile(r"ml\.(g|p)\d")
+# driver 550: CUDA 12 runs on 525 and newer (contract C6.2), and this is the newest that all of these machines have
+GPU_AMI = "al2-ami-sagemaker-inference-gpu-3-1"
+
+
+def model_from_tarball(
+    name: str, uri: str, settings: Settings, options: EndpointOptions = MACHINE
+) -> CreateModelInputTypeDef:
     """Return a CreateModel request for the `model.tar.gz` of a training job."""
-    return {
-        "ModelName": name,
-        "ExecutionRoleArn": settings.role_arn,
-        "PrimaryContainer": {"Image": settings.image, "ModelDataUrl": uri},
-    }
+    return _model(name, {"Image": settings.image, "ModelDataUrl": uri}, settings, options)
 
 
-def model_from_folder(name: str, uri: str, settings: Settings) -> CreateModelInputTypeDef:
+def model_from_folder(
+    name: str, uri: str, settings: Settings, options: EndpointOptions = MACHINE
+) -> CreateModelInputTypeDef:
     """Return a CreateModel request for a model folder that lies uncompressed below `uri`."""
-    return {
+    source: ModelDataSourceTypeDef = {
+        "S3DataSource": {"S3Uri": uri.rstrip("/") + "/", "S3DataType": "S3Prefix", "CompressionType": "None"}
+    }
+    return _model(name, {"Image": settings.image, "ModelDataSource": source}, settings, options)
+
+
+def _model(
+    name: str, container: ContainerDefinitionTypeDef, settings: Settings, options: EndpointOptions
+) -> CreateModelInputTypeDef:
+    request: CreateModelInputTypeDef = {
         "ModelName": name,
-        "ExecutionRoleArn": settings.role_arn,
-        "PrimaryContainer": {
-            "Image": settings.image,
-            "ModelDataSource": {
-                "S3DataSource": {
-                    "S3Uri": uri.rstrip("/") + "/",
-                    "S3DataType": "S3Prefix",
-                    "CompressionType": "None",
-                }
-            },
-        },
+        "ExecutionRoleArn": settings.endpoint_role_arn,
+        "PrimaryContainer": container,
     }
+    if options.isolated:
+        request["EnableNetworkIsolation"] = True
+    if settings.subnets and not options.serverless:  # which cannot have one (contract C5.2)
+        request["VpcConfig"] = vpc_config(settings)
+    if settings.tags:
+        request["Tags"] = tag_list(settings)
+    return request
 
 
-def endpoint_config(name: str, model: str, settings: Settings) -> CreateEndpointConfigInputTypeDef:
+def endpoint_config(
+    name: str, model: str, settings: Settings, options: EndpointOptions = MACHINE
+) -> CreateEndpointConfigInputTypeDef:
     """Return a CreateEndpointConfig request with one variant."""
-    return {
+    request: CreateEndpointConfigInputTypeDef = {
         "EndpointConfigName": name,
-        "ProductionVariants": [
-            {
-                "VariantName": "AllTraffic",
-                "ModelName": model,
-                "InitialInstanceCount": 1,
-                "InstanceType": settings.endpoint_instance,
-            }
-        ],
+        "ProductionVariants": [_variant(model, settings, options)],
     }
+    if options.asynchronous:
+        request["AsyncInferenceConfig"] = {
+            "ClientConfig": {"MaxConcurrentInvocationsPerInstance": options.max_concurrency},
+            "OutputConfig": {
+                "S3OutputPath": s3_uri(settings, f"async/{name}/output"),
+                "S3FailurePath": s3_uri(settings, f"async/{name}/failure"),
+            },
+        }
+    if options.capture:
+        request["DataCaptureConfig"] = {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": options.capture,
+            "DestinationS3Uri": s3_uri(settings, f"capture/{name}"),
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json", "application/jsonlines"]},
+        }
+    if settings.kms_key and not options.serverless and not _LOCAL_STORAGE.match(settings.endpoint_instance):
+        request["KmsKeyId"] = settings.kms_key
+    if settings.tags:
+        request["Tags"] = tag_list(settings)
+    return request
 
 
-def endpoint(name: str, config: str) -> CreateEndpointInputTypeDef:
-    """Return a CreateEndpoint request."""
-    return {"EndpointName": name, "EndpointConfigName": config}
+def _variant(model: str, settings: Settings, options: EndpointOptions) -> ProductionVariantTypeDef:
+    variant: ProductionVariantTypeDef = {"VariantName": "AllTraffic", "ModelName": model}
+    if options.serverless:
+        variant["ServerlessConfig"] = {"MemorySizeInMB": options.memory, "MaxConcurrency": options.max_concurrency}
+        return variant
+    variant["InitialInstanceCount"] = options.instance_count
+    variant["InstanceType"] = settings.endpoint_instance
+    if options.startup_timeout:
+        variant["ModelDataDownloadTimeoutInSeconds"] = options.startup_timeout
+        variant["ContainerStartupHealthCheckTimeoutInSeconds"] = options.startup_timeout
+    if _GPU.match(settings.endpoint_instance):
+        variant["InferenceAmiVersion"] = options.ami or GPU_AMI  # type: ignore[typeddict-item]  # validated when sent
+    return variant
+
+
+def endpoint(name: str, config: str, settings: Settings | None = None) -> CreateEndpointInputTypeDef:
+    """Return a CreateEndpoint request, with the tags of the settings if they are given."""
+    request: CreateEndpointInputTypeDef = {"EndpointName": name, "EndpointConfigName": config}
+    if settings and settings.tags:
+        request["Tags"] = tag_list(settings)
+    return request

@@ -38,13 +38,13 @@ def run_smoke(console: Console) -> None:
         sagemaker = platform.sagemaker
         ticks = _Ticks(console)
         job = _train(platform, write_digits(home / "datasets" / "digits"), ticks)
-        endpoint = endpoints.start_endpoint(sagemaker, job, None)
+        endpoint = endpoints.start_endpoint(platform, endpoints.Served(job), None)
         try:
-            endpoints.wait_until_in_service(sagemaker, endpoint)
+            endpoints.wait_until_in_service(platform, endpoint)
             ticks.add(f"`serve` is in service as {endpoint}")
             _ask(sagemaker, home, endpoint, ticks)
         finally:
-            endpoints.delete_endpoint(sagemaker, endpoint)
+            endpoints.delete_endpoint(platform, endpoint)
         ticks.add("SIGTERM ended it")
 
 

@@ -1,6 +1,7 @@
 """An AWS account that moto plays, and the command `kennel` in this process, where moto can see it."""
 
 import io
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -25,7 +26,6 @@ SETTINGS = {
     "KENNEL_TAGS": "team=vision, project=dogs",
 }
 NOW = int(time.time() * 1000)  # milliseconds, as events of a log have them
-_OTHERS = ("KENNEL_BUCKET", "KENNEL_TRAINING_INSTANCE", "KENNEL_ENDPOINT_INSTANCE")
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,12 @@ def account(monkeypatch):
 
 
 @pytest.fixture
-def settings(monkeypatch):
-    """The environment of somebody who trains on AWS."""
-    for name in _OTHERS:
-        monkeypatch.delenv(name, raising=False)
+def settings(monkeypatch, tmp_path):
+    """The environment of somebody who trains on AWS, in a folder without a kennel.toml."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("KENNEL_"):
+            monkeypatch.delenv(name)
     for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
 
@@ -66,9 +68,9 @@ def s3(account):
 
 
 @pytest.fixture
-def platform(account):
+def platform(account, settings):
     """The platform of SETTINGS, which says nothing."""
-    return AwsPlatform(Console(file=io.StringIO()), SETTINGS)
+    return AwsPlatform(Console(file=io.StringIO()))
 
 
 @pytest.fixture
@@ -127,9 +129,9 @@ def described(status, **more):
     }
 
 
-def write_log(logs, lines, stream="dogs/algo-1-1", after=0):
+def write_log(logs, lines, stream="dogs/algo-1-1", after=0, group=GROUP):
     """Write lines as the service does, one an event, a millisecond apart, `after` milliseconds after the others."""
-    if not logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=stream)["logStreams"]:
-        logs.create_log_stream(logGroupName=GROUP, logStreamName=stream)
+    if not logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=stream)["logStreams"]:
+        logs.create_log_stream(logGroupName=group, logStreamName=stream)
     events = [{"timestamp": NOW + after + number, "message": line} for number, line in enumerate(lines)]
-    logs.put_log_events(logGroupName=GROUP, logStreamName=stream, logEvents=events)
+    logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)

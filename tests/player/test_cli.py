@@ -95,7 +95,7 @@ def test_train_deploy_invoke_and_delete_do_the_whole_way(kennel, colour_images, 
         assert refused.returncode == 1
         assert "not an image of a known format" in refused.stderr
         again = kennel("deploy", "--model", "colours")
-        assert "there is an endpoint colours already; replace its model with --update" in again.stderr
+        assert "there is an endpoint colours already; replace its model with `kennel update colours`" in again.stderr
         kept = kennel("delete", "colours", input="n\n")
         assert kept.returncode == 1
         assert "InService" in kennel("jobs").stdout
@@ -119,21 +119,18 @@ def test_an_update_replaces_the_model_of_a_running_endpoint(kennel, random_model
     two = save_random_model(tmp_path / "two", classes=2)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "kennel.json").write_text("{}")
-    nobody = kennel("deploy", "--model", two, "--update")
+    nobody = kennel("update", "--model", two)
     assert (nobody.returncode, "no endpoint is in service" in nobody.stderr) == (1, True)
     assert kennel("deploy", "--model", random_model, "--name", "shown").returncode == 0
     try:
         assert "red" in kennel("invoke", picture).stdout
-        moved = kennel("deploy", "--model", two, "--update", "--on", "docker")
-        assert "--on docker is for a new endpoint" in moved.stderr
-
-        updated = kennel("deploy", "--model", two, "--update")  # the only endpoint
+        updated = kennel("update", "--model", two)  # the only endpoint
         assert updated.returncode == 0, updated.stderr
         assert "endpoint shown is in service at http://127.0.0.1:" in updated.stdout
         answered = kennel("invoke", picture).stdout
         assert ("green" in answered, "red" in answered) == (True, False)
 
-        failed = kennel("deploy", "--model", tmp_path / "bad", "--update", "--name", "shown")
+        failed = kennel("update", "shown", "--model", tmp_path / "bad")
         assert failed.returncode == 1
         assert "serves as before" in failed.stderr
         assert kennel("invoke", picture).stdout == answered
@@ -159,7 +156,7 @@ def test_a_detached_job_is_followed_and_stopped_later(kennel, colour_images):
         (("train", "--data", "/", "--weights", "/no/file"), "there is no weights file /no/file"),
         (("train", "--data", "/", "--name", "under_score", *SMALL), "Member must satisfy regular expression pattern"),
         (("deploy", "--model", "nothing"), "nothing is neither a training job"),
-        (("deploy", "--model", "x", "--update", "--name", "nothing"), "Could not find endpoint"),
+        (("update", "nothing", "--model", "x"), "Could not find endpoint"),
         (("logs", "nothing"), "there is no job or endpoint nothing"),
         (("stop", "nothing"), "Requested resource not found"),
         (("delete", "nothing"), "Could not find endpoint"),
@@ -268,7 +265,7 @@ def test_an_endpoint_that_was_deployed_to_explain_shows_where_it_sees_its_answer
     assert kennel("deploy", "--model", model, "--name", "plain").returncode == 0
     refused = kennel("invoke", picture, "--explain")
     assert (refused.returncode, "not deployed with `--explain`" in refused.stderr) == (1, True)
-    assert kennel("deploy", "--model", model, "--update", "--explain").returncode == 0
+    assert kennel("update", "--model", model, "--explain").returncode == 0
     shown = kennel("invoke", picture, "--explain")
     assert kennel("delete", "plain", "--yes").returncode == 0
     assert shown.returncode == 0, shown.stderr

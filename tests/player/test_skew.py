@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from kennel_cli.endpoints import delete_endpoint, start_endpoint, wait_until_in_service
+from kennel_cli.endpoints import Served, delete_endpoint, start_endpoint, wait_until_in_service
+from kennel_cli.platforms.local_platform import LocalPlatform
 
 
 @pytest.mark.parametrize("hyperparameters", [{}, {"unfreeze": "all", "test_time_augment": "flip"}])
@@ -15,9 +16,10 @@ def test_served_probabilities_are_those_that_the_job_wrote(
 ):
     sagemaker.create_training_job(**request_for(epochs="2", learning_rate="0.005", **hyperparameters))
     finish()
-    endpoint = start_endpoint(sagemaker, "job", None)
+    platform = LocalPlatform(sagemaker.home)
+    endpoint = start_endpoint(platform, Served("job"), None)
     try:
-        wait_until_in_service(sagemaker, endpoint)
+        wait_until_in_service(platform, endpoint)
         with (sagemaker.training_folder("job") / "ml/output/data/test_predictions.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == 9
@@ -28,4 +30,4 @@ def test_served_probabilities_are_those_that_the_job_wrote(
             written = [float(row[f"p({name})"]) for name in ("blue", "green", "red")]
             assert np.abs(served - written).max() < 1e-3
     finally:
-        delete_endpoint(sagemaker, endpoint)
+        delete_endpoint(platform, endpoint)

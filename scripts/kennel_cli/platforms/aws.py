@@ -1,10 +1,10 @@
 """AWS as a place where jobs run: boto3's SageMaker client, S3, and CloudWatch Logs."""
 
-import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -15,22 +15,26 @@ from kennel_cli.platforms import cloudwatch
 from kennel_cli.platforms.account import aws_client, aws_errors, aws_session
 from kennel_cli.platforms.platform import S3
 from kennel_cli.platforms.uploads import Source, missing_files, read_source, upload
-from kennel_cli.settings import BUCKET, Settings, aws_settings
+from kennel_cli.settings import Settings
+
+if TYPE_CHECKING:
+    from kennel_cli.user_settings import UserSettings
 
 
 class AwsPlatform:
-    """Jobs of the user's account, in the region of `AWS_REGION` or of the user's profile.
+    """Jobs of the user's account, in the region of the settings or of the user's profile.
 
-    Nothing is read and nobody is asked before it is needed: who lists jobs needs no role, no bucket and no image.
+    `options` are settings that were given on the command line. Nothing is read and nobody is asked before it is needed:
+    who lists jobs needs no role, no bucket and no image.
     """
 
     poll = 5.0  # a job takes minutes, and an account may make a few calls a second
     log_delay = 10.0
     option = " --on aws"
 
-    def __init__(self, console: Console, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, console: Console, options: Mapping[str, str] = MappingProxyType({})) -> None:
         self._console = console
-        self._environment = environment
+        self._options = options
         self._sources: dict[str, Source] = {}
 
     @cached_property
@@ -40,8 +44,15 @@ class AwsPlatform:
 
     @cached_property
     def settings(self) -> Settings:
-        """What `KENNEL_ROLE`, `KENNEL_BUCKET` and the others say. Raises SettingsError."""
-        return aws_settings(self._environment, self._default_bucket)
+        """What the user has set, complete. Raises SettingsError."""
+        from kennel_cli.user_settings import aws_settings  # noqa: PLC0415 - slow, and only AWS needs it
+
+        return aws_settings(self._given, self._default_bucket)
+
+    @property
+    def session(self) -> boto3.Session:
+        """The session of the user's account and region."""
+        return self._session
 
     def require_means(self) -> None:
         """Raise SettingsError or AwsError when jobs cannot be asked for; AWS brings the machines."""
@@ -68,23 +79,45 @@ class AwsPlatform:
 
     def read_log(self, job: str, position: Mapping[str, str] | None, ended: bool) -> tuple[list[str], dict[str, str]]:
         """Return the lines that came to CloudWatch Logs after `position`; every line there is whole."""
-        return cloudwatch.read_log(self._logs, job, position or {})
+        return cloudwatch.read_log(self._logs, f"{job}/", position or {})
 
     def fetch(self, uri: str, folder: Path) -> Path:
-        """Download an artifact into `folder`."""
-        parts = urlsplit(uri)
-        file = folder / PurePosixPath(parts.path).name
+        """Download an artifact into `folder`: a file, or all files below a URI that ends with a slash."""
+        bucket, prefix = urlsplit(uri).netloc, urlsplit(uri).path.lstrip("/")
+        target = folder / PurePosixPath(prefix).name
         with aws_errors("s3"):
-            self._s3.download_file(parts.netloc, parts.path.lstrip("/"), str(file))
-        return file
+            if not prefix.endswith("/"):
+                self._s3.download_file(bucket, prefix, str(target))
+                return target
+            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                for entry in page.get("Contents", []):
+                    file = target / PurePosixPath(entry["Key"]).relative_to(prefix)
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    self._s3.download_file(bucket, entry["Key"], str(file))
+        return target
 
     def locate(self, uri: str) -> str:
         """Return the URI itself."""
         return uri
 
+    def endpoint_url(self, endpoint: str) -> str:
+        """Return the address of the service's runtime for an endpoint, whose requests have to be signed."""
+        address = aws_client(self._session, "sagemaker-runtime").meta.endpoint_url
+        return f"{address}/endpoints/{endpoint}/invocations"
+
+    def endpoint_log(self, endpoint: str) -> list[str]:
+        """Return the lines that an endpoint's machines wrote to CloudWatch Logs."""
+        return cloudwatch.read_log(self._logs, "", {}, f"{cloudwatch.ENDPOINTS}/{endpoint}")[0]
+
+    @cached_property
+    def _given(self) -> "UserSettings":
+        from kennel_cli.user_settings import read_settings  # noqa: PLC0415 - as above
+
+        return read_settings(self._options)
+
     @cached_property
     def _session(self) -> boto3.Session:
-        return aws_session(self._environment.get("AWS_REGION") or None)
+        return aws_session(self._given.region or None)
 
     @cached_property
     def _s3(self) -> Any:
@@ -105,10 +138,10 @@ class AwsPlatform:
 
     def _owner(self) -> str:
         """Return whose the bucket must be: that name can be guessed, so somebody else may have made it first."""
-        return "" if self._environment.get(BUCKET) else self._account
+        return "" if self._given.bucket else self._account
 
     def _source(self, source: str) -> Source:
         """Read a source's content once, however often it is asked for."""
         if source not in self._sources:
-            self._sources[source] = read_source(Path(source), self.settings.bucket)
+            self._sources[source] = read_source(Path(source), self.settings.bucket, self.settings.prefix)
         return self._sources[source]

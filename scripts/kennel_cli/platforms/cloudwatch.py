@@ -1,4 +1,4 @@
-"""Read a training job's log from CloudWatch Logs."""
+"""Read the log of a job or an endpoint from CloudWatch Logs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,12 +8,15 @@ from botocore.exceptions import ClientError
 from kennel_cli.platforms.account import aws_errors
 
 GROUP = "/aws/sagemaker/TrainingJobs"
+ENDPOINTS = "/aws/sagemaker/Endpoints"  # below it, a group an endpoint
 # the group is made with an account's first job, and the job's streams with its first line; the rest passes by itself
 _LATER = ("ResourceNotFoundException", "ThrottlingException", "ServiceUnavailableException", "LimitExceededException")
 
 
-def read_log(logs: Any, job: str, tokens: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Return the lines that came to a job's streams after `tokens`, in the order of their time, and the next tokens.
+def read_log(logs: Any, prefix: str, tokens: Mapping[str, str], group: str = GROUP) -> tuple[list[str], dict[str, str]]:
+    """Return the lines that came to streams after `tokens`, in the order of their time, and the next tokens.
+
+    The streams are those of `group` whose names begin with `prefix`: a job's with its name and a slash.
 
     `tokens` says for each stream where to go on. There are no lines where there is no log yet, or the service is busy.
     """
@@ -21,8 +24,8 @@ def read_log(logs: Any, job: str, tokens: Mapping[str, str]) -> tuple[list[str],
     events: list[dict[str, Any]] = []
     try:
         with aws_errors("logs"):
-            for stream in _streams(logs, job):
-                _read_stream(logs, stream, after, events)
+            for stream in _streams(logs, group, prefix):
+                _read_stream(logs, group, stream, after, events)
     except ClientError as error:
         if error.response["Error"]["Code"] not in _LATER:
             raise
@@ -30,18 +33,19 @@ def read_log(logs: Any, job: str, tokens: Mapping[str, str]) -> tuple[list[str],
     return [line for event in events for line in event["message"].splitlines()], after
 
 
-def _streams(logs: Any, job: str) -> Iterator[str]:
-    """Yield the names of a job's streams: one a machine, and more when the job was interrupted."""
-    pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=GROUP, logStreamNamePrefix=f"{job}/")
+def _streams(logs: Any, group: str, prefix: str) -> Iterator[str]:
+    """Yield the names of the streams: one a machine, and more when a job was interrupted."""
+    wanted = {"logStreamNamePrefix": prefix} if prefix else {}
+    pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=group, **wanted)
     for page in pages:
         yield from (stream["logStreamName"] for stream in page["logStreams"])
 
 
-def _read_stream(logs: Any, stream: str, after: dict[str, str], events: list[dict[str, Any]]) -> None:
+def _read_stream(logs: Any, group: str, stream: str, after: dict[str, str], events: list[dict[str, Any]]) -> None:
     """Add a stream's new events, page by page, and remember in `after` how far that was."""
     while True:
         token = {"nextToken": after[stream]} if stream in after else {}
-        page = logs.get_log_events(logGroupName=GROUP, logStreamName=stream, startFromHead=True, **token)
+        page = logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True, **token)
         events += page["events"]
         if page["nextForwardToken"] == after.get(stream):  # the service's way to say that this is all for now
             return

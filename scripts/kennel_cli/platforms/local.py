@@ -5,12 +5,14 @@ from typing import Any
 
 import botocore.session
 from botocore import xform_name
+from botocore.paginate import Paginator
 from botocore.waiter import NormalizedOperationMethod, SingleWaiterConfig, Waiter
 
 from kennel_cli.platforms.choice import LOCAL
 from kennel_cli.platforms.hosting import Hosting
 from kennel_cli.platforms.store import LocalStore
 from kennel_cli.platforms.tuning_jobs import TuningJobs
+from kennel_cli.platforms.validation import service_model
 
 _WAIT_DELAY = 0.5  # seconds; a local job takes seconds where a service takes minutes
 _WAIT_ATTEMPTS = 10**6  # a waiter gives up after almost six days
@@ -31,6 +33,17 @@ class LocalSageMaker(TuningJobs, Hosting):
     def __getattr__(self, name: str) -> Any:
         """Say plainly that an operation of the service is not available here."""
         raise AttributeError(f"{name} is not available locally")
+
+    def get_paginator(self, operation_name: str) -> Paginator:
+        """Return one of boto3's own paginators, such as `list_endpoints`. Raises ValueError for one that it has not."""
+        session = botocore.session.get_session()
+        pages = session.get_component("data_loader").load_service_model("sagemaker", "paginators-1")["pagination"]
+        names = {xform_name(name): name for name in pages}
+        if operation_name not in names:
+            raise ValueError(f"there are no pages of {operation_name}")
+        operation = names[operation_name]
+        model = service_model("sagemaker").operation_model(operation)
+        return Paginator(getattr(self, operation_name), pages[operation], model)
 
     def get_waiter(self, waiter_name: str) -> Waiter:
         """Return one of boto3's own waiters, such as `training_job_completed_or_stopped` or `endpoint_in_service`."""

@@ -55,3 +55,12 @@ class LocalPlatform:
     def locate(self, uri: str) -> str:
         """Return the path of an artifact."""
         return str(self.sagemaker.store.path(uri))
+
+    def endpoint_url(self, endpoint: str) -> str:
+        """Return the address of an endpoint in service. Raises ClientError when it is not."""
+        return self.sagemaker.endpoint_url(endpoint)
+
+    def endpoint_log(self, endpoint: str) -> list[str]:
+        """Return the lines of an endpoint's log."""
+        log = self.sagemaker.endpoint_log(endpoint)
+        return log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []

@@ -49,9 +49,20 @@ class Platform(Protocol):
         ...
 
     def fetch(self, uri: str, folder: Path) -> Path:
-        """Return a file of this machine with the content of an artifact; `folder` is for a copy, if one is made."""
+        """Return a file of this machine with the content of an artifact; `folder` is for a copy, if one is made.
+
+        A URI that ends with a slash is a folder's.
+        """
         ...
 
     def locate(self, uri: str) -> str:
         """Return how to name an artifact to a person."""
+        ...
+
+    def endpoint_url(self, endpoint: str) -> str:
+        """Return the address of an endpoint, to which requests are posted."""
+        ...
+
+    def endpoint_log(self, endpoint: str) -> list[str]:
+        """Return the lines of an endpoint's log; none when there is no such endpoint or no line yet."""
         ...

@@ -42,10 +42,7 @@ class LocalStore:
 
     def put_tarball(self, folder: Path, uri: str) -> None:
         """Write the content of `folder` as a compressed tar file, with the folder as its root (contract A2.8)."""
-        # level 0, stored as it is: weights hardly shrink, and the attempt takes seconds (100 MB: 2.7 s, 0.1 s without)
-        with replacing(self.path(uri)) as temporary, tarfile.open(temporary, "w:gz", compresslevel=0) as tar:
-            for entry in sorted(folder.iterdir()):
-                tar.add(entry, arcname=entry.name)
+        write_tarball(folder, self.path(uri))
 
     def put_folder(self, folder: Path, uri: str) -> None:
         """Copy the content of `folder` to below `uri`."""
@@ -54,3 +51,11 @@ class LocalStore:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(folder, partial)
         partial.rename(target)
+
+
+def write_tarball(folder: Path, file: Path) -> None:
+    """Write the content of `folder` as a tar file, with the folder as its root (contract A2.8)."""
+    # level 0, stored as it is: weights hardly shrink, and the attempt takes seconds (100 MB: 2.7 s, 0.1 s without)
+    with replacing(file) as temporary, tarfile.open(temporary, "w:gz", compresslevel=0) as tar:
+        for entry in sorted(folder.iterdir()):
+            tar.add(entry, arcname=entry.name)

@@ -38,8 +38,8 @@ class Source:
     files: tuple[SourceFile, ...]
 
 
-def read_source(path: Path, bucket: str) -> Source:
-    """Read a file, or a folder without what is hidden in it, and say where in `bucket` it belongs.
+def read_source(path: Path, bucket: str, prefix: str = "") -> Source:
+    """Read a file, or a folder without what is hidden in it, and say where in `bucket`, below `prefix`, it belongs.
 
     The same content has the same URI wherever and whenever it is read, and another content another one: what a job
     was trained on does not change after it. Raises DataError when there is nothing to upload.
@@ -54,7 +54,7 @@ def read_source(path: Path, bucket: str) -> Source:
     together = hashlib.sha256()
     for name, digest in zip(names, digests, strict=True):
         together.update(f"{name}\0{digest}\n".encode())
-    folder = f"{PREFIX}/{together.hexdigest()[:16]}"
+    folder = f"{prefix}{PREFIX}/{together.hexdigest()[:16]}"
     slash = "/" if path.is_dir() else ""  # else a folder's URI would also match its name's continuations
     return Source(
         uri=f"s3://{bucket}/{folder}/{path.name}{slash}",

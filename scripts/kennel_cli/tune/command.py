@@ -8,7 +8,19 @@ import typer
 
 from kennel.errors import SearchError
 from kennel_cli.jobs import job_inputs
-from kennel_cli.places import DryRun, Isolated, On, Place, Spot, console, job_options, platform_of
+from kennel_cli.places import (
+    DryRun,
+    FastFile,
+    InstanceCount,
+    Isolated,
+    On,
+    Place,
+    Retries,
+    Spot,
+    console,
+    job_options,
+    platform_of,
+)
 from kennel_cli.platforms.means import require_tuner
 from kennel_cli.settings import kennel_home
 from kennel_cli.tune.follow import follow, follow_one_job
@@ -55,6 +67,9 @@ def tune(
     dry_run: DryRun = False,
     spot: Spot = False,
     isolated: Isolated = False,
+    fast_file: FastFile = False,
+    instance_count: InstanceCount = 1,
+    retries: Retries = 0,
     on: On = Place.LOCAL,
 ) -> None:
     """Search for the best hyperparameters: many trials, the best one, and a page that shows them all."""
@@ -83,7 +98,14 @@ def tune(
         patience=patience,
         warm_start=tuple(warm_start or ()),
     )
-    asked = job_options(on, spot=spot, isolated=isolated)
+    asked = job_options(
+        on,
+        spot=spot,
+        isolated=isolated,
+        fast_file=fast_file,
+        instance_count=instance_count,
+        retries=retries,
+    )
     name = name or new_search_name("tune")
     if not dry_run:
         platform.require_means()
