@@ -44,16 +44,19 @@ from kennel_cli.places import (
     Spot,
     TensorBoard,
     console,
+    given_settings,
     job_options,
     platform_of,
     with_settings,
 )
 from kennel_cli.platforms.account import aws_sentence
+from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.platform import Platform
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.predictor import ask
+from kennel_cli.register import register
 from kennel_cli.reports import report
 from kennel_cli.settings import LOCAL, kennel_home
 from kennel_cli.settings_command import settings
@@ -200,6 +203,7 @@ app.command()(bench_endpoint)
 app.command()(with_settings(*OF_ENDPOINTS)(deploy))
 app.command()(with_settings(*OF_ENDPOINTS)(update))
 app.command()(with_settings("region")(delete))
+app.command()(with_settings("region", "bucket", "image", "endpoint_instance")(register))
 app.command()(settings)
 app.command()(doctor)
 
@@ -301,6 +305,18 @@ def data(
             f"{archive}: {archive.stat().st_size:,} bytes, sha256 {dataset.checksum(archive)}", soft_wrap=True
         )
     console.print(f"the images are in {target}", soft_wrap=True)
+
+
+@app.command()
+@with_settings("region", "bucket", "prefix")
+def upload(
+    source: Annotated[str, typer.Argument(help="a folder of images, or a file")],
+) -> None:
+    """Upload images or weights to the bucket, what is not there yet, and print the URI that jobs can be given."""
+    platform = AwsPlatform(Console(stderr=True), given_settings())
+    if not Path(source).exists():
+        raise KennelError(f"there is no {source}; give a folder of images, or a file")
+    print(platform.channel(source))
 
 
 @app.command()

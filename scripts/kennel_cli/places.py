@@ -99,7 +99,7 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
     """Give a command one option for each of these settings; `platform_of` takes what they say before all else."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(command).parameters.values())
+        signature = inspect.signature(command, eval_str=True)
         options = [
             inspect.Parameter(
                 name,
@@ -128,8 +128,9 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
 
         wrapper.__doc__ = command.__doc__
         wrapper.__name__ = command.__name__
-        signature = inspect.signature(command).replace(parameters=[*own, *options])
-        wrapper.__signature__ = signature  # type: ignore[attr-defined]
+        wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*signature.parameters.values(), *options]
+        )
         return wrapper
 
     return decorate

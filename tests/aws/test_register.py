@@ -1,0 +1,117 @@
+"""`kennel register`: a job's model becomes a version of a group, on AWS as moto plays it, and here."""
+
+import json
+
+import pytest
+
+from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.platforms.validation import validate
+from tests.aws.conftest import BUCKET, SETTINGS, keys
+
+METRICS = [
+    {"MetricName": "test_accuracy", "Value": 0.91, "Timestamp": 0},
+    {"MetricName": "test_loss", "Value": 0.3, "Timestamp": 0},
+]
+
+
+@pytest.fixture
+def job(sagemaker, s3, monkeypatch):
+    """A finished training job called dogs, whose metrics moto makes up: they are put right here."""
+    sagemaker.create_training_job(
+        TrainingJobName="dogs",
+        AlgorithmSpecification={"TrainingImage": SETTINGS["KENNEL_IMAGE"], "TrainingInputMode": "File"},
+        RoleArn=SETTINGS["KENNEL_ROLE"],
+        OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/training"},
+        ResourceConfig={"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 50},
+        StoppingCondition={"MaxRuntimeInSeconds": 60},
+    )
+    from moto.sagemaker.models import sagemaker_backends
+
+    sagemaker_backends["123456789012"]["eu-west-1"].training_jobs["dogs"].final_metric_data_list = METRICS
+    return "dogs"
+
+
+def test_a_model_is_registered_with_its_metrics_and_waits_for_approval(kennel, sagemaker, s3, job):
+    for _ in range(2):
+        ended = kennel("register", job, "--group", "breeds", "--on", "aws", "--require", "test_accuracy>=0.85")
+        assert ended.code == 0, ended.stderr
+    assert "PendingManualApproval" in ended.stdout
+    versions = sagemaker.list_model_packages(ModelPackageGroupName="breeds")["ModelPackageSummaryList"]
+    assert len(versions) == 2
+    package = sagemaker.describe_model_package(ModelPackageName=versions[0]["ModelPackageArn"])
+    [container] = package["InferenceSpecification"]["Containers"]
+    assert container["Image"] == SETTINGS["KENNEL_IMAGE"]
+    assert container["ModelDataUrl"] == f"s3://{BUCKET}/training/dogs/output/model.tar.gz"
+    uri = package["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]
+    key = uri.removeprefix(f"s3://{BUCKET}/")
+    assert key in keys(s3)
+    assert json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())["test_accuracy"] == 0.91
+    assert package["CustomerMetadataProperties"]["test_accuracy"] == "0.91"
+
+
+def test_a_model_that_is_not_good_enough_is_not_registered(kennel, sagemaker, job):
+    arguments = ("--require", "test_accuracy>=0.95", "--require", "test_loss<0.2")
+    ended = kennel("register", job, "--group", "breeds", "--on", "aws", *arguments)
+    assert ended.code == 1
+    assert "test_accuracy is 0.9100, not >=0.95; test_loss is 0.3000, not <0.2" in ended.stderr
+    assert sagemaker.list_model_package_groups()["ModelPackageGroupSummaryList"] == []
+
+
+@pytest.mark.parametrize(
+    ("requirement", "sentence"),
+    [
+        ("good", "--require is 'good'; it should be like test_accuracy>=0.85"),
+        ("test_accuracy>=1-", "--require is 'test_accuracy>=1-'"),
+        ("f1>=0.5", "--require asks for f1, and the job's metrics are: test_accuracy, test_loss"),
+    ],
+)
+def test_a_requirement_that_is_none_is_refused(kennel, job, requirement, sentence):
+    ended = kennel("register", job, "--group", "breeds", "--on", "aws", "--require", requirement)
+    assert (ended.code, sentence in ended.stderr) == (1, True)
+
+
+def test_a_dry_run_prints_a_valid_request(kennel, sagemaker, job):
+    ended = kennel("register", job, "--group", "breeds", "--on", "aws", "--approve", "--dry-run")
+    request = json.loads(ended.stdout)["CreateModelPackage"]
+    validate("CreateModelPackage", request)
+    assert request["ModelApprovalStatus"] == "Approved"
+    assert sagemaker.list_model_package_groups()["ModelPackageGroupSummaryList"] == []
+
+
+def test_an_upload_prints_the_uri_that_a_job_is_given(kennel, s3, colour_images):
+    ended = kennel("upload", colour_images)
+    assert ended.code == 0, ended.stderr
+    uri = ended.stdout.strip()
+    assert uri.startswith(f"s3://{BUCKET}/kennel/data/")
+    assert any(key.endswith("/train/red/0.png") for key in keys(s3))
+    assert "uploaded 42 of 42 files" in ended.stderr
+    assert "uploaded 0 of 42 files" in kennel("upload", colour_images).stderr
+    missing = kennel("upload", "/no/such/folder")
+    assert (missing.code, "there is no /no/such/folder" in missing.stderr) == (1, True)
+
+
+# On this machine
+
+
+def test_this_machines_registry_counts_versions_and_takes_approvals(tmp_path):
+    sagemaker = LocalSageMaker(tmp_path)
+    sagemaker.create_model_package_group(ModelPackageGroupName="breeds")
+    for version in (1, 2):
+        arn = sagemaker.create_model_package(ModelPackageGroupName="breeds")["ModelPackageArn"]
+        assert arn.endswith(f":model-package/breeds/{version}")
+    sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
+    listed = sagemaker.list_model_packages(ModelPackageGroupName="breeds")["ModelPackageSummaryList"]
+    assert [(p["ModelPackageVersion"], p["ModelApprovalStatus"]) for p in listed] == [
+        (2, "Approved"),
+        (1, "PendingManualApproval"),
+    ]
+    with pytest.raises(sagemaker_error(), match="already exists"):
+        sagemaker.create_model_package_group(ModelPackageGroupName="breeds")
+    with pytest.raises(sagemaker_error(), match="model package group cats does not exist"):
+        sagemaker.create_model_package(ModelPackageGroupName="cats")
+
+
+def sagemaker_error():
+    from botocore.exceptions import ClientError
+
+    return ClientError
