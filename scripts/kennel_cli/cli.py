@@ -25,6 +25,7 @@ from kennel_cli.debug import debug
 from kennel_cli.demo import run_demo
 from kennel_cli.export import export
 from kennel_cli.follow import print_end, show_to_end, stop_training
+from kennel_cli.init import init
 from kennel_cli.jobs import earlier_model, job_inputs, start_training, training_request
 from kennel_cli.load.command import bench_endpoint
 from kennel_cli.places import (
@@ -172,6 +173,7 @@ app.command()(debug)
 app.command()(report)
 app.command()(export)
 app.command()(bench_endpoint)
+app.command()(init)
 
 
 @app.command()
