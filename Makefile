@@ -57,6 +57,9 @@ sdk-smoke: setup ## train, deploy and predict with AWS's own SDK in local mode (
 	@$(bin)/uv pip install --quiet --python .venv-sdk --requirement tests/sdk/requirements.txt
 	@.venv-sdk/bin/python tests/sdk/local_mode.py
 
+infrastructure: setup ## make what Kennel needs of AWS, or bring it up to date, and write kennel.toml (AWS_REGION)
+	@$(bin)/kennel init
+
 push: setup ## push the image to Amazon ECR and print its URI (AWS_REGION, KENNEL_REPOSITORY)
 	@$(bin)/kennel push
 
@@ -77,4 +80,4 @@ lock: setup ## pin the newest versions that docker/requirements.in and tests/req
 clean: ## remove the environment and all caches in this folder
 	@rm -rf .venv .venv-sdk .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 
-.PHONY: help setup demo test lint format data bench-train bench-tune bench-fine-tune bench-serve bench-watch build smoke sdk-smoke push sbom audit lock clean
+.PHONY: help setup demo test lint format data bench-train bench-tune bench-fine-tune bench-serve bench-watch build smoke sdk-smoke infrastructure push sbom audit lock clean

@@ -27,6 +27,7 @@ from kennel_cli.deploy import delete, deploy, only_endpoint, update
 from kennel_cli.doctor import doctor
 from kennel_cli.export import export
 from kennel_cli.follow import print_end, show_to_end, stop_training
+from kennel_cli.init import init
 from kennel_cli.jobs import earlier_model, job_inputs, start_training, training_request
 from kennel_cli.load.command import bench_endpoint
 from kennel_cli.places import (
@@ -60,6 +61,7 @@ from kennel_cli.register import register
 from kennel_cli.reports import report
 from kennel_cli.settings import LOCAL, kennel_home
 from kennel_cli.settings_command import settings
+from kennel_cli.settings_file import write_settings
 from kennel_cli.smoke import run_smoke
 from kennel_cli.tune.command import tune
 from kennel_cli.tune.follow import is_search, stop_search, summary_folder
@@ -206,6 +208,7 @@ app.command()(with_settings("region")(delete))
 app.command()(with_settings("region", "bucket", "image", "endpoint_instance")(register))
 app.command()(settings)
 app.command()(doctor)
+app.command()(init)
 
 
 @app.command()
@@ -336,15 +339,21 @@ def smoke() -> None:
 
 
 @app.command()
+@with_settings("region", "repository")
 def push(
-    repository: Annotated[str, typer.Option(envvar="KENNEL_REPOSITORY", help="in Amazon ECR")] = "kennel",
-    region: Annotated[str | None, typer.Option(envvar="AWS_REGION", help="your AWS profile's unless given")] = None,
     source: Annotated[Path, typer.Option(help="the checkout that the image was built from")] = Path(),
 ) -> None:
-    """Push the image to Amazon ECR and print the URI that jobs should name."""
+    """Push the image to Amazon ECR, print the URI that jobs should name, and write it into kennel.toml if there is one."""
+    from kennel_cli.user_settings import read_settings, settings_file  # noqa: PLC0415 - slow to import
+
+    given = read_settings(given_settings())
     errors = Console(stderr=True)
     say = functools.partial(errors.print, markup=False, highlight=False, soft_wrap=True)
-    print(registry.push(LOCAL.image, repository, region, source, say))
+    uri = registry.push(LOCAL.image, given.repository, given.region or None, source, say)
+    print(uri)
+    if file := settings_file():
+        write_settings(file, {"image": uri})
+        say(f"{file} names it")
 
 
 def _best_of(search: str, option: str) -> dict[str, str]:

@@ -89,6 +89,7 @@ _HELP = {
     "endpoint_role": "ARN of the role that endpoints take on",
     "bucket": "where data and models go",
     "prefix": "folder in the bucket, before everything",
+    "repository": "repository in Amazon ECR",
     "image": "URI of the image in Amazon ECR",
     "training_instance": "type of the machines that train",
     "endpoint_instance": "type of the machines that serve",

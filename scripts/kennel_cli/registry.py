@@ -88,9 +88,8 @@ def ecr_client(region: str | None) -> Any:
 
 def ensure_repository(ecr: Any, name: str, say: Say) -> str:
     """Return the repository's address; create it with scan on push, immutable tags and a lifecycle policy if needed."""
-    try:
-        found = _call(ecr.describe_repositories, repositoryNames=[name])["repositories"][0]
-    except ecr.exceptions.RepositoryNotFoundException:
+    found = find_repository(ecr, name)
+    if found is None:
         found = _call(
             ecr.create_repository,
             repositoryName=name,
@@ -101,6 +100,14 @@ def ensure_repository(ecr: Any, name: str, say: Say) -> str:
         say(f"created the repository {found['repositoryUri']}")
     address: str = found["repositoryUri"]
     return address
+
+
+def find_repository(ecr: Any, name: str) -> Any:
+    """Return the description of a repository of the account, or None when there is none of that name."""
+    try:
+        return _call(ecr.describe_repositories, repositoryNames=[name])["repositories"][0]
+    except ecr.exceptions.RepositoryNotFoundException:
+        return None
 
 
 def pushed_digest(ecr: Any, repository: str, tag: str) -> str:

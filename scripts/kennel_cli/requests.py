@@ -270,7 +270,7 @@ def endpoint_config(
         request["DataCaptureConfig"] = {
             "EnableCapture": True,
             "InitialSamplingPercentage": options.capture,
-            "DestinationS3Uri": s3_uri(settings, f"capture/{name}"),
+            "DestinationS3Uri": s3_uri(settings, f"data-capture/{name}"),
             "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
             "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json", "application/jsonlines"]},
         }

@@ -19,11 +19,10 @@ from pydantic_settings import (
 from kennel.errors import KennelError
 from kennel_cli.platforms.validation import service_model
 from kennel_cli.settings import Settings
+from kennel_cli.settings_file import SETTINGS_FILE
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.literals import ProductionVariantInstanceTypeType, TrainingInstanceTypeType
-
-FILE = "kennel.toml"
 
 
 class SettingsError(KennelError):
@@ -33,7 +32,7 @@ class SettingsError(KennelError):
 def settings_file(folder: Path | None = None) -> Path | None:
     """Return the `kennel.toml` of a folder, or of the nearest one above it; the current folder's unless given."""
     start = (folder or Path.cwd()).absolute()
-    return next((place / FILE for place in (start, *start.parents) if (place / FILE).is_file()), None)
+    return next((place / SETTINGS_FILE for place in (start, *start.parents) if (place / SETTINGS_FILE).is_file()), None)
 
 
 def _form(pattern: str, right: str) -> AfterValidator:
@@ -92,10 +91,13 @@ _ROLE = _form(
     r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+",
     "the ARN of a role, such as arn:aws:iam::123456789012:role/kennel",
 )
-_IMAGE = _form(
+_IMAGE = re.compile(
     r"\d{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+(:[\w.-]+)?(@sha256:[0-9a-f]{64})?",
+    re.ASCII,
+)
+_RIGHT_IMAGE = (
     "the URI of the image in Amazon ECR, as `make push` prints it, such as "
-    "123456789012.dkr.ecr.eu-west-1.amazonaws.com/kennel@sha256:…",
+    "123456789012.dkr.ecr.eu-west-1.amazonaws.com/kennel@sha256:…"
 )
 _BUCKET = _form(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a bucket alone, such as my-bucket, without s3://")
 _PREFIX = _form(
@@ -119,7 +121,7 @@ class UserSettings(BaseSettings):
     bucket: Annotated[str, _BUCKET] = ""
     prefix: Annotated[str, _PREFIX] = ""
     repository: str = "kennel"
-    image: Annotated[str, _IMAGE] = ""
+    image: str = ""  # of any form: builds on this machine call theirs by the same variable
     training_instance: Annotated[str, _instance("TrainingInstanceType", "ml.g5.xlarge")] = "ml.g5.xlarge"
     endpoint_instance: Annotated[str, _instance("ProductionVariantInstanceType", "ml.m5.large")] = "ml.m5.large"
     subnets: Annotated[
@@ -164,17 +166,20 @@ def read_settings(options: Mapping[str, str]) -> UserSettings:
         raise SettingsError(f"{settings_file()} is no TOML: {error}") from None
 
 
-def aws_settings(given: UserSettings, default_bucket: Callable[[], str]) -> Settings:
-    """Return the settings of requests to AWS.
+def aws_settings(options: Mapping[str, str], default_bucket: Callable[[], str]) -> Settings:
+    """Return the settings of requests to AWS; `options` holds those that were given on the command line.
 
     `default_bucket` is asked only when no bucket is named. Raises SettingsError with one sentence for each setting that
-    is missing.
+    is missing or malformed.
     """
-    required = {
-        "role": "the ARN of the role that jobs take on, as `kennel init` makes one",
-        "image": "the URI of the image in Amazon ECR, as `make push` prints it",
-    }
-    problems = [missing(name, right) for name, right in required.items() if not getattr(given, name)]
+    given = read_settings(options)
+    problems = []
+    if not given.role:
+        problems.append(missing("role", "the ARN of the role that jobs take on, as `kennel init` makes one"))
+    if not given.image:
+        problems.append(missing("image", _RIGHT_IMAGE))
+    elif not _IMAGE.fullmatch(given.image):
+        problems.append(_wrong("image", given.image, _RIGHT_IMAGE, options))
     if bool(given.subnets) != bool(given.security_groups):
         problems.append("subnets and security_groups go together; set both, or none of them")
     if problems:
@@ -215,7 +220,7 @@ def variables(name: str) -> tuple[str, ...]:
 
 def missing(name: str, right: str) -> str:
     """Return the sentence for a setting that a command cannot do without."""
-    return f"{name} is not set; put it into {FILE} or {variables(name)[0]}: {right}"
+    return f"{name} is not set; put it into {SETTINGS_FILE} or {variables(name)[0]}: {right}"
 
 
 def _sentence(problem: Any, options: Mapping[str, str]) -> str:
@@ -225,7 +230,10 @@ def _sentence(problem: Any, options: Mapping[str, str]) -> str:
     if field is None:
         known = ", ".join(UserSettings.model_fields)
         return f"{settings_file()} has {name}, which is no setting; settings are {known}"
-    where = origin(field, options)
-    named = f"{field} in {where}" if where == str(settings_file()) else where
-    right = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{named} is {problem['input']!r}; it should be {right}"
+    return _wrong(field, problem["input"], str(problem["msg"]).removeprefix("Value error, "), options)
+
+
+def _wrong(name: str, value: object, right: str, options: Mapping[str, str]) -> str:
+    where = origin(name, options)
+    named = f"{name} in {where}" if where == str(settings_file()) else where
+    return f"{named} is {value!r}; it should be {right}"

@@ -91,7 +91,7 @@ def test_timeouts_count_and_capture_c1_5(kennel, job):
     assert variant["ModelDataDownloadTimeoutInSeconds"] == 900
     assert variant["ContainerStartupHealthCheckTimeoutInSeconds"] == 900
     assert config["DataCaptureConfig"]["InitialSamplingPercentage"] == 20
-    assert config["DataCaptureConfig"]["DestinationS3Uri"] == f"s3://{BUCKET}/capture/dogs"
+    assert config["DataCaptureConfig"]["DestinationS3Uri"] == f"s3://{BUCKET}/data-capture/dogs"
 
 
 def test_a_serverless_endpoint_has_no_machine_no_vpc_and_a_packed_model_c5_2(kennel, job, random_model, monkeypatch):

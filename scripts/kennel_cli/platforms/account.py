@@ -24,6 +24,7 @@ from kennel.errors import KennelError
 # whoever follows a job for a day is throttled now and then; with more attempts, an address that is wrong hangs for long
 _CONFIG = Config(retries={"mode": "standard", "max_attempts": 5})
 _TITLES = {
+    "cloudformation": "CloudFormation",
     "ecr": "ECR",
     "s3": "S3",
     "sagemaker": "SageMaker",

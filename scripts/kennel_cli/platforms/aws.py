@@ -47,7 +47,7 @@ class AwsPlatform:
         """What the user has set, complete. Raises SettingsError."""
         from kennel_cli.user_settings import aws_settings  # noqa: PLC0415 - slow, and only AWS needs it
 
-        return aws_settings(self._given, self._default_bucket)
+        return aws_settings(self._options, self._default_bucket)
 
     @property
     def session(self) -> boto3.Session:

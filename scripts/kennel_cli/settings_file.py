@@ -1,0 +1,27 @@
+"""Write the settings of a folder, `kennel.toml`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import tomlkit
+from tomlkit.exceptions import ParseError
+
+from kennel.atomic import write_text
+from kennel.errors import KennelError
+
+SETTINGS_FILE = "kennel.toml"
+
+
+def write_settings(path: Path, values: Mapping[str, str]) -> None:
+    """Set top-level keys of a TOML file; all else in it stays as it is, comments and order included.
+
+    The file is made if it is not there. Raises KennelError when it is there and is not TOML.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    try:
+        document = tomlkit.parse(text)
+    except ParseError as error:
+        raise KennelError(f"{path} is not TOML ({error}); mend it, or move it away") from error
+    for key, value in values.items():
+        document[key] = value
+    write_text(path, tomlkit.dumps(document))
