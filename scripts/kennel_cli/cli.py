@@ -343,7 +343,7 @@ def smoke() -> None:
 def push(
     source: Annotated[Path, typer.Option(help="the checkout that the image was built from")] = Path(),
 ) -> None:
-    """Push the image to Amazon ECR, print the URI that jobs should name, and write it into kennel.toml if there is one."""
+    """Push the image to Amazon ECR and print the URI that jobs should name; it goes into kennel.toml, if there is one."""
     from kennel_cli.user_settings import read_settings, settings_file  # noqa: PLC0415 - slow to import
 
     given = read_settings(given_settings())
