@@ -27,6 +27,10 @@ from kennel_cli.export import export
 from kennel_cli.follow import print_end, show_to_end, stop_training
 from kennel_cli.jobs import earlier_model, job_inputs, start_training, training_request
 from kennel_cli.load.command import bench_endpoint
+from kennel_cli.operations.alarms import alarms
+from kennel_cli.operations.cost import cost
+from kennel_cli.operations.dashboard import dashboard
+from kennel_cli.operations.scaling import scale
 from kennel_cli.places import (
     AwsDebugger,
     DryRun,
@@ -172,6 +176,10 @@ app.command()(debug)
 app.command()(report)
 app.command()(export)
 app.command()(bench_endpoint)
+app.command()(scale)
+app.command()(alarms)
+app.command()(dashboard)
+app.command()(cost)
 
 
 @app.command()

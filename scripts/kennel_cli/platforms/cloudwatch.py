@@ -19,13 +19,13 @@ def read_log(logs: Any, job: str, tokens: Mapping[str, str]) -> tuple[list[str],
     """
     after: dict[str, str] = dict(tokens)
     events: list[dict[str, Any]] = []
-    try:
-        with aws_errors("logs"):
+    with aws_errors("logs"):
+        try:
             for stream in _streams(logs, job):
                 _read_stream(logs, stream, after, events)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in _LATER:
-            raise
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _LATER:
+                raise
     events.sort(key=lambda event: event["timestamp"])  # stable: a stream's own lines stay in their order
     return [line for event in events for line in event["message"].splitlines()], after
 
