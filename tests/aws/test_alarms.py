@@ -46,7 +46,7 @@ def test_an_endpoint_on_cpus_has_alarms_of_latency_errors_and_what_its_instances
     for alarm in found.values():
         assert alarm["TreatMissingData"] == "notBreaching"
         assert alarm["AlarmActions"] == alarm["OKActions"] == [TOPIC]
-    assert "kennel-dogs-latency: One request of a hundred takes dogs's model more than 250 ms." in ended.stdout
+    assert "kennel-dogs-latency: One request of a hundred takes the model of dogs more than 250 ms." in ended.stdout
     assert ended.stdout.splitlines()[-1] == "undo it with: kennel alarms dogs --off"
 
 

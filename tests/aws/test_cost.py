@@ -111,6 +111,14 @@ def test_the_instances_that_there_are_now_count_not_those_that_were_asked_for(ke
     assert "costs $0\n" in ended.stdout
 
 
+def test_an_endpoint_whose_configuration_is_gone_is_not_forgotten(kennel, sagemaker):
+    make_endpoint(sagemaker)
+    sagemaker.delete_endpoint_config(EndpointConfigName="dogs")
+    ended = kennel("cost")
+    assert rows(ended) == [["dogs", "endpoint", "", "unknown", "", "unknown"]]
+    assert "no price is known of dogs (hosting)" in ended.stdout
+
+
 def test_an_endpoint_that_is_updated_says_so(kennel, sagemaker, moto_state):
     make_endpoint(sagemaker)
     moto_state.endpoints["dogs"].endpoint_status = "Updating"

@@ -138,7 +138,7 @@ def _watches(endpoint: Endpoint, latency_ms: float | None, namespace: str) -> It
     if latency_ms is not None:
         yield _Watch(
             LATENCY,
-            f"One request of a hundred takes {name}'s model more than {latency_ms:g} ms.",
+            f"One request of a hundred takes the model of {name} more than {latency_ms:g} ms.",
             latency_ms * 1000,  # ModelLatency is in microseconds
             metric(INVOCATIONS, "ModelLatency", ExtendedStatistic="p99"),
             minutes=(3, 2),
@@ -161,7 +161,7 @@ def _watches(endpoint: Endpoint, latency_ms: float | None, namespace: str) -> It
     if namespace:
         # the server's own figures go by model and engine, not by endpoint; a query needs neither
         query = {"Id": "queue", "Expression": f'SELECT MAX(QueueDepth) FROM "{namespace}"', "Period": 60}
-        says = f"More than {_QUEUE:g} images wait for {name}'s model (figures of {namespace})."
+        says = f"More than {_QUEUE:g} images wait for the model of {name} (figures of {namespace})."
         yield _Watch("queue", says, _QUEUE, {"Metrics": [{**query, "ReturnData": True}]})
 
 

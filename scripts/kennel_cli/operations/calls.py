@@ -60,7 +60,7 @@ class Services:
         """Return what the service answers to a request that changes nothing."""
         return self.send(Call(service, operation, request))
 
-    def list(self, service: str, operation: str, member: str, **request: Any) -> list[Any]:
+    def list_all(self, service: str, operation: str, member: str, **request: Any) -> list[Any]:
         """Return all that a listing holds, page by page, without changing anything."""
         pages = self._client(service).get_paginator(xform_name(operation)).paginate(**request)
         with aws_errors(service):

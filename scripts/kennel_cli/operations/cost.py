@@ -31,7 +31,7 @@ def cost(
     for item in found:
         price = prices.of(item.use, item.instance) if item.count else Price(Decimal(0), "")
         if price is None:
-            unknown.add(f"{item.instance or 'what is kept ready'} ({item.use})")
+            unknown.add(f"{item.instance or item.name} ({item.use})")
         else:
             total += price.dollars * item.count
         table.add_row(item.name, item.kind, _machines(item), *_figures(item, price))

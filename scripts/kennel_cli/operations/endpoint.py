@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class Variant:
 
     name: str
     model: str
-    instance: str  # "" where there are none: without servers, and where models bring their own
+    instance: str  # "" where there are none, and where nothing tells it
     count: int  # machines that there are now
     is_serverless: bool
     provisioned: int  # concurrent requests that a serverless variant is kept ready for, which costs by the hour
@@ -79,22 +79,30 @@ def describe_endpoint(services: Services, name: str) -> Endpoint:
         raise EndpointUnknown(
             f"there is no endpoint {name} in {services.region}; `kennel cost` lists those that run"
         ) from error
-    config = services.ask("sagemaker", "DescribeEndpointConfig", EndpointConfigName=description["EndpointConfigName"])
-    now = {
-        variant["VariantName"]: variant
-        for variant in [*description.get("ProductionVariants", []), *description.get("ShadowProductionVariants", [])]
-    }
-    asked = [*config["ProductionVariants"], *config.get("ShadowProductionVariants", [])]
+    config = _config(services, description["EndpointConfigName"])
     return Endpoint(
         name=name,
         status=description["EndpointStatus"],
-        is_async="AsyncInferenceConfig" in config,
-        variants=tuple(_variant(variant, now.get(variant["VariantName"], {})) for variant in asked),
+        is_async="AsyncInferenceConfig" in {**description, **config},
+        variants=tuple(_variants(description, config)),
     )
+
+
+def _config(services: Services, name: str) -> Mapping[str, Any]:
+    """Return an endpoint's configuration, or nothing where it was deleted: the endpoint goes on, and costs."""
+    try:
+        found: Mapping[str, Any] = services.ask("sagemaker", "DescribeEndpointConfig", EndpointConfigName=name)
+    except ClientError as error:
+        if "Could not find" not in error.response["Error"]["Message"]:
+            raise
+        return {}
+    return found
 
 
 def metrics_namespace(services: Services, model: str) -> str:
     """Return the CloudWatch namespace to which a model's server says its own figures, or ""."""
+    if not model:
+        return ""
     containers: list[Mapping[str, Any]] = []
     with contextlib.suppress(ClientError):  # an endpoint goes on without its model's entry
         description = services.ask("sagemaker", "DescribeModel", ModelName=model)
@@ -102,13 +110,19 @@ def metrics_namespace(services: Services, model: str) -> str:
     return next((found for c in containers if (found := c.get("Environment", {}).get(NAMESPACE))), "")
 
 
-def _variant(asked: Mapping[str, Any], now: Mapping[str, Any]) -> Variant:
-    serverless = now.get("CurrentServerlessConfig") or asked.get("ServerlessConfig") or {}
-    return Variant(
-        name=asked["VariantName"],
-        model=asked.get("ModelName", ""),
-        instance=asked.get("InstanceType", ""),
-        count=now.get("CurrentInstanceCount", 0),
-        is_serverless=bool(serverless),
-        provisioned=serverless.get("ProvisionedConcurrency", 0),
-    )
+def _variants(description: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Variant]:
+    """Yield the variants that there are now, those that only mirror requests among them, as they were configured."""
+    members = ("ProductionVariants", "ShadowProductionVariants")
+    asked = {variant["VariantName"]: variant for member in members for variant in config.get(member, [])}
+    now = {variant["VariantName"]: variant for member in members for variant in description.get(member, [])}
+    for name, variant in ({name: {} for name in asked} | now).items():  # while it is made, there is only what was asked
+        request = asked.get(name, {})
+        serverless = variant.get("CurrentServerlessConfig") or request.get("ServerlessConfig") or {}
+        yield Variant(
+            name=name,
+            model=request.get("ModelName", ""),
+            instance=request.get("InstanceType", ""),
+            count=variant.get("CurrentInstanceCount", 0),
+            is_serverless=bool(serverless),
+            provisioned=serverless.get("ProvisionedConcurrency", 0),
+        )

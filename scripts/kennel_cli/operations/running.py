@@ -27,7 +27,7 @@ def running(services: Services) -> list[Running]:
 
 
 def _endpoints(services: Services) -> Iterator[Running]:
-    for summary in services.list("sagemaker", "ListEndpoints", "Endpoints"):
+    for summary in services.list_all("sagemaker", "ListEndpoints", "Endpoints"):
         if summary["EndpointStatus"] in _WITHOUT_MACHINES:
             continue
         try:
@@ -48,7 +48,7 @@ def _kind(endpoint: Endpoint, variant: Variant) -> str:
 
 
 def _training(services: Services) -> Iterator[Running]:
-    jobs = services.list("sagemaker", "ListTrainingJobs", "TrainingJobSummaries", StatusEquals="InProgress")
+    jobs = services.list_all("sagemaker", "ListTrainingJobs", "TrainingJobSummaries", StatusEquals="InProgress")
     for summary in jobs:
         name = summary["TrainingJobName"]
         job = services.ask("sagemaker", "DescribeTrainingJob", TrainingJobName=name)
@@ -66,7 +66,7 @@ def _groups(resources: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _transforms(services: Services) -> Iterator[Running]:
-    jobs = services.list("sagemaker", "ListTransformJobs", "TransformJobSummaries", StatusEquals="InProgress")
+    jobs = services.list_all("sagemaker", "ListTransformJobs", "TransformJobSummaries", StatusEquals="InProgress")
     for summary in jobs:
         name = summary["TransformJobName"]
         machines = services.ask("sagemaker", "DescribeTransformJob", TransformJobName=name)["TransformResources"]

@@ -20,7 +20,7 @@ SERVICE = "application-autoscaling"
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 _SCALE_IN = 600  # seconds after a change before an instance is taken away: traffic comes in waves
 _SCALE_OUT = 300  # seconds after a change before another is added: so long one takes to come into service
-_REQUESTS = 300.0  # requests a minute that one instance gets
+_REQUESTS = 300.0  # a minute an instance; AWS advises half of what one was measured to do
 _BACKLOG = 5.0  # waiting requests an instance; AWS's own example
 FROM_ZERO = "from_zero"
 
@@ -120,10 +120,6 @@ def _check(found: Endpoint, least: int, most: int, requests: float | None, backl
             f"the endpoint {found.name} is serverless: it scales by itself, from nothing up to the MaxConcurrency "
             "of its configuration; raise that instead"
         )
-    if not found.variant.instance:
-        raise ScalingRefused(
-            f"the variant {found.variant.name} of {found.name} hosts inference components; scale those"
-        )
     if not least and not found.is_async:
         raise ScalingRefused(
             f"--min 0 is for asynchronous endpoints, whose requests wait in a queue for an instance; {found.name} is "
@@ -145,7 +141,7 @@ def _check(found: Endpoint, least: int, most: int, requests: float | None, backl
 
 def _turn_off(services: Services, endpoint: str, dry_run: bool) -> None:
     """Undo what `scale` did, also where the endpoint itself is gone."""
-    targets = services.list(
+    targets = services.list_all(
         SERVICE,
         "DescribeScalableTargets",
         "ScalableTargets",
@@ -172,7 +168,7 @@ def _leftovers(services: Services, endpoint: Endpoint, least: int) -> list[Call]
     if not least:
         return []
     variant, name = _target(endpoint), own_name(endpoint.name, FROM_ZERO)
-    policies = services.list(SERVICE, "DescribeScalingPolicies", "ScalingPolicies", **variant)
+    policies = services.list_all(SERVICE, "DescribeScalingPolicies", "ScalingPolicies", **variant)
     there = any(policy["PolicyName"] == name for policy in policies)
     old = [Call(SERVICE, "DeleteScalingPolicy", {"PolicyName": name, **variant})] if there else []
     return [*old, *deletions(services, [own_name(endpoint.name, FROM_ZERO)])]
