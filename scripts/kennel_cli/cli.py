@@ -30,6 +30,10 @@ from kennel_cli.follow import print_end, show_to_end, stop_training
 from kennel_cli.init import init
 from kennel_cli.jobs import earlier_model, job_inputs, start_training, training_request
 from kennel_cli.load.command import bench_endpoint
+from kennel_cli.operations.alarms import alarms
+from kennel_cli.operations.cost import cost
+from kennel_cli.operations.dashboard import dashboard
+from kennel_cli.operations.scaling import scale
 from kennel_cli.places import (
     OF_ENDPOINTS,
     OF_JOBS,
@@ -61,7 +65,7 @@ from kennel_cli.register import register
 from kennel_cli.reports import report
 from kennel_cli.settings import LOCAL, kennel_home
 from kennel_cli.settings_command import settings
-from kennel_cli.settings_file import write_settings
+from kennel_cli.settings_file import settings_file, write_settings
 from kennel_cli.smoke import run_smoke
 from kennel_cli.tune.command import tune
 from kennel_cli.tune.follow import is_search, stop_search, summary_folder
@@ -209,6 +213,10 @@ app.command()(with_settings("region", "bucket", "image", "endpoint_instance")(re
 app.command()(settings)
 app.command()(doctor)
 app.command()(init)
+app.command()(with_settings("region")(scale))
+app.command()(with_settings("region")(alarms))
+app.command()(with_settings("region")(dashboard))
+app.command()(with_settings("region")(cost))
 
 
 @app.command()
@@ -343,8 +351,8 @@ def smoke() -> None:
 def push(
     source: Annotated[Path, typer.Option(help="the checkout that the image was built from")] = Path(),
 ) -> None:
-    """Push the image to Amazon ECR and print the URI that jobs should name; it goes into kennel.toml, if there is one."""
-    from kennel_cli.user_settings import read_settings, settings_file  # noqa: PLC0415 - slow to import
+    """Push the image to Amazon ECR and print its URI, for jobs to name; a kennel.toml that is there is told."""
+    from kennel_cli.user_settings import read_settings  # noqa: PLC0415 - slow to import
 
     given = read_settings(given_settings())
     errors = Console(stderr=True)

@@ -8,16 +8,12 @@ from typing import Annotated
 
 import boto3
 import typer
-from botocore.exceptions import ClientError
 
 from kennel_cli import infrastructure
-from kennel_cli.infrastructure import InfrastructureError
 from kennel_cli.places import DryRun, console
 from kennel_cli.platforms.account import AwsError, aws_client, aws_errors, aws_session
 from kennel_cli.settings_file import SETTINGS_FILE, write_settings
 from kennel_cli.stacks import Event, check_ready, find_stack, follow, start
-
-_DENIED = ("AccessDenied", "AccessDeniedException")
 
 
 def init(
@@ -55,8 +51,7 @@ def init(
     if kms:
         given["CreateKey"] = "true"
     session = aws_session(region or read_settings({}).region or None, "cloudformation")
-    with _told_if_denied():
-        _make(session, name, given, dry_run, yes)
+    _make(session, name, given, dry_run, yes)
 
 
 def _make(session: boto3.Session, name: str, given: dict[str, str], dry_run: bool, yes: bool) -> None:
@@ -107,17 +102,3 @@ def _told_if_left(name: str) -> Iterator[None]:
         raise typer.Exit(130) from None
     except AwsError as error:
         raise AwsError(f"{error}; {goes_on}") from error
-
-
-@contextmanager
-def _told_if_denied() -> Iterator[None]:
-    """Turn AWS's refusal, which names the action and the resource, into an InfrastructureError."""
-    try:
-        yield
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in _DENIED:
-            raise
-        raise InfrastructureError(
-            f"AWS refuses: {error.response['Error']['Message']}; ask for that permission, or let somebody who has it "
-            "run `kennel init` and give you the kennel.toml"
-        ) from error

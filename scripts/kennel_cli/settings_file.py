@@ -1,4 +1,4 @@
-"""Write the settings of a folder, `kennel.toml`."""
+"""The file of settings, `kennel.toml`: where it is, and how it is written."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +10,13 @@ from kennel.atomic import write_text
 from kennel.errors import KennelError
 
 SETTINGS_FILE = "kennel.toml"
+
+
+def settings_file(folder: Path | None = None) -> Path | None:
+    """Return the `kennel.toml` of a folder, or of the nearest one above it; the current folder's unless given."""
+    start = (folder or Path.cwd()).absolute()
+    places = (place / SETTINGS_FILE for place in (start, *start.parents))
+    return next((file for file in places if file.is_file()), None)
 
 
 def write_settings(path: Path, values: Mapping[str, str]) -> None:

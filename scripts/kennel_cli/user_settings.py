@@ -4,7 +4,6 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError
@@ -19,7 +18,7 @@ from pydantic_settings import (
 from kennel.errors import KennelError
 from kennel_cli.platforms.validation import service_model
 from kennel_cli.settings import Settings
-from kennel_cli.settings_file import SETTINGS_FILE
+from kennel_cli.settings_file import SETTINGS_FILE, settings_file
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.literals import ProductionVariantInstanceTypeType, TrainingInstanceTypeType
@@ -27,12 +26,6 @@ if TYPE_CHECKING:
 
 class SettingsError(KennelError):
     """One or more settings are missing or malformed; the message lists all of them."""
-
-
-def settings_file(folder: Path | None = None) -> Path | None:
-    """Return the `kennel.toml` of a folder, or of the nearest one above it; the current folder's unless given."""
-    start = (folder or Path.cwd()).absolute()
-    return next((place / SETTINGS_FILE for place in (start, *start.parents) if (place / SETTINGS_FILE).is_file()), None)
 
 
 def _form(pattern: str, right: str) -> AfterValidator:
@@ -138,7 +131,7 @@ class UserSettings(BaseSettings):
     ] = ()
     kms_key: str = ""
     tags: Annotated[Mapping[str, str], NoDecode, BeforeValidator(_split_tags)] = {}
-    prices: Mapping[str, float] = {}
+    prices: Mapping[str, Any] = {}  # read by kennel_cli.operations.prices, which says what is wrong there
 
     @classmethod
     def settings_customise_sources(

@@ -366,7 +366,7 @@ def test_a_log_that_is_not_there_yet_and_a_busy_service_are_asked_again(platform
 def test_a_log_that_may_not_be_read_is_said(platform):
     with Stubber(platform._logs) as log_service:
         log_service.add_client_error("describe_log_streams", "AccessDeniedException", "not allowed")
-        with pytest.raises(platform._logs.exceptions.ClientError, match="not allowed"):
+        with pytest.raises(AwsError, match=r"kennel may not do logs:DescribeLogStreams \(not allowed\)"):
             platform.read_log("dogs", None, ended=False)
 
 

@@ -731,7 +731,9 @@ def test_a_search_that_may_not_be_stopped_goes_on_and_that_is_said(kennel, aws, 
     aws.look("InProgress", [job(1, "InProgress")])
     stubbed.add_client_error("stop_hyper_parameter_tuning_job", "AccessDeniedException", "not allowed to stop")
     ended = follow(kennel)
-    assert (ended.code, ended.stderr) == (1, f"kennel: not allowed to stop; {GOES_ON}\n")
+    denied = "kennel may not do sagemaker:StopHyperParameterTuningJob (not allowed to stop)"
+    assert ended.code == 1
+    assert ended.stderr == f"kennel: {denied}; give it to your user or role with an IAM policy; {GOES_ON}\n"
 
 
 def test_a_search_that_has_ended_before_ctrl_c_is_shown(kennel, aws, stubbed, monkeypatch):
@@ -766,7 +768,7 @@ def test_a_stop_that_is_not_watched_to_its_end_is_said(kennel, aws, stubbed, mon
             "AWS does not accept the credentials (The security token is expired); log in again",
         ),
         (client_error("ThrottlingException", "Rate exceeded", "List"), "Rate exceeded"),
-        (client_error("AccessDeniedException", "not allowed", "List"), "not allowed"),
+        (client_error("AccessDeniedException", "no", "List"), "kennel may not do sagemaker:List (no); give it to"),
         (EndpointConnectionError(endpoint_url="https://api"), "SageMaker does not answer: Could not connect"),
     ],
     ids=["expired", "throttled", "forbidden", "offline"],
@@ -788,7 +790,10 @@ def test_credentials_that_expire_between_two_looks_are_said(kennel, aws, stubbed
     stubbed.add_client_error("describe_hyper_parameter_tuning_job", "ExpiredTokenException", "it is expired")
     ended = follow(kennel)
     assert ended.code == 1
-    assert ended.stderr == f"kennel: AWS does not accept the credentials (it is expired); log in again; {GOES_ON}\n"
+    assert ended.stderr == (
+        "kennel: AWS does not accept the credentials (it is expired); log in again: `aws sso login`, or set new keys; "
+        f"{GOES_ON}\n"
+    )
 
 
 # Listing

@@ -20,27 +20,23 @@ from botocore.exceptions import (
 )
 
 from kennel.errors import KennelError
+from kennel_cli.platforms.refusals import refusal
 
 # whoever follows a job for a day is throttled now and then; with more attempts, an address that is wrong hangs for long
 _CONFIG = Config(retries={"mode": "standard", "max_attempts": 5})
 _TITLES = {
+    "application-autoscaling": "Application Auto Scaling",
     "cloudformation": "CloudFormation",
+    "cloudwatch": "CloudWatch",
     "ecr": "ECR",
+    "iam": "IAM",
     "s3": "S3",
     "sagemaker": "SageMaker",
+    "service-quotas": "Service Quotas",
     "sagemaker-runtime": "SageMaker",
     "sts": "STS",
     "logs": "CloudWatch Logs",
 }
-_BAD_CREDENTIALS = (
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-)
 
 
 class AwsError(KennelError):
@@ -89,15 +85,17 @@ def aws_errors(service: str = "") -> Iterator[None]:
 def aws_sentence(error: Exception, service: str = "") -> str:
     """Return what is wrong with the account or the network, or "" for an error that is about the request itself."""
     title = _TITLES.get(service, "AWS")
-    if isinstance(error, ClientError):
-        code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
-        return f"AWS does not accept the credentials ({message}); log in again" if code in _BAD_CREDENTIALS else ""
+    cause = error.__context__ if isinstance(error, S3UploadFailedError) else error
+    if isinstance(cause, ClientError):
+        reason = refusal(cause, service, title)
+        if reason or cause is error:
+            return reason
     if isinstance(error, (ParamValidationError, WaiterError)):
         return ""
     if isinstance(error, NoCredentialsError):
         return "there are no AWS credentials; set AWS_PROFILE, or log in with `aws sso login`"
     if isinstance(error, (SSOError, TokenRetrievalError)):
-        return f"the login at AWS is no longer good ({error}); log in again"
+        return f"the login at AWS is no longer good ({error}); log in again with `aws sso login`"
     if isinstance(error, (ConnectionError, HTTPClientError)):
         return f"{title} does not answer: {error}"
     return f"{title} cannot be used: {error}"

@@ -22,13 +22,13 @@ def read_log(logs: Any, prefix: str, tokens: Mapping[str, str], group: str = GRO
     """
     after: dict[str, str] = dict(tokens)
     events: list[dict[str, Any]] = []
-    try:
-        with aws_errors("logs"):
+    with aws_errors("logs"):
+        try:
             for stream in _streams(logs, group, prefix):
                 _read_stream(logs, group, stream, after, events)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in _LATER:
-            raise
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _LATER:
+                raise
     events.sort(key=lambda event: event["timestamp"])  # stable: a stream's own lines stay in their order
     return [line for event in events for line in event["message"].splitlines()], after
 

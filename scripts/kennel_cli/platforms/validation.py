@@ -10,6 +10,9 @@ from botocore.exceptions import ClientError, ParamValidationError
 from botocore.model import ServiceModel, Shape
 from botocore.validate import ParamValidator
 
+# some patterns are in Java's 16-bit units, where this range stands for all characters beyond U+FFFF
+_ASTRAL = (r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF")
+
 
 @cache
 def service_model(service: str) -> ServiceModel:
@@ -58,7 +61,7 @@ def _problems(value: Any, shape: Shape, path: str) -> Iterator[str]:
     elif shape.type_name == "string":
         yield from _length_problem(value, shape, path)
         pattern, choices = shape.metadata.get("pattern"), shape.metadata.get("enum")
-        if pattern and not regex.fullmatch(pattern, value):
+        if pattern and not regex.fullmatch(pattern.replace(*_ASTRAL), value):
             yield _problem(value, path, f"Member must satisfy regular expression pattern: {pattern}")
         if choices and value not in choices:
             yield _problem(value, path, f"Member must satisfy enum value set: [{', '.join(choices)}]")
