@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import io
 import json
 import sys
 import webbrowser
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
+from PIL import Image
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
@@ -55,8 +57,9 @@ from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.platform import Platform
-from kennel_cli.platforms.runtime import LocalSageMakerRuntime
-from kennel_cli.predictor import ask
+from kennel_cli.prediction.drawing import draw_answer
+from kennel_cli.prediction.pictures import picture_bytes, save_picture
+from kennel_cli.predictor import ImagePredictor
 from kennel_cli.register import register
 from kennel_cli.reports import report
 from kennel_cli.settings import LOCAL, kennel_home
@@ -274,22 +277,27 @@ def invoke(
     explain: Annotated[
         bool, typer.Option("--explain", help="write a picture of where it sees the first class, and open it")
     ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="write a picture with the classes as bars beside it, and open it")
+    ] = False,
+    true_label: Annotated[str | None, typer.Option(help="with --show: the class it should be, green or red")] = None,
 ) -> None:
     """Ask an endpoint what is in a picture."""
-    home = kennel_home()
-    endpoint = endpoint or only_endpoint(LocalPlatform(home))
-    runtime = LocalSageMakerRuntime(home)
+    if true_label is not None and not show:
+        raise KennelError("--true-label is drawn into the picture of --show; add that, or leave it out")
+    predictor = ImagePredictor(endpoint or only_endpoint(LocalPlatform(kennel_home())))
     for picture in pictures:
         table = Table("class", "probability", title=picture.name, title_justify="left")
-        answer = ask(runtime, endpoint, picture, top_k, explain)
+        answer = predictor.ask(picture, top_k, explain)
         for prediction in answer.predictions:
             table.add_row(prediction.label, f"{prediction.probability:.4f}")
         console.print(table)
+        if show:
+            drawn = draw_answer(picture_bytes(picture), answer.predictions, true_label)
+            _open_picture(drawn, "the answer", Path(f"{picture.stem}-predicted.png"))
         if answer.explanation:
-            file = Path(f"{picture.stem}-explained.png").absolute()
-            file.write_bytes(answer.explanation)
-            console.print(f"why {answer.predictions[0].label}: {file}", highlight=False, soft_wrap=True)
-            webbrowser.open(file.as_uri())
+            seen = Image.open(io.BytesIO(answer.explanation))
+            _open_picture(seen, f"why {answer.predictions[0].label}", Path(f"{picture.stem}-explained.png"))
 
 
 @app.command()
@@ -354,6 +362,13 @@ def push(
     if file := settings_file():
         write_settings(file, {"image": uri})
         say(f"{file} names it")
+
+
+def _open_picture(image: Image.Image, what: str, file: Path) -> None:
+    file = file.absolute()
+    save_picture(image, file)
+    console.print(f"{what}: {file}", highlight=False, soft_wrap=True)
+    webbrowser.open(file.as_uri())
 
 
 def _best_of(search: str, option: str) -> dict[str, str]:
