@@ -23,6 +23,7 @@ from kennel.errors import KennelError, SearchError
 from kennel.hyperparameters import DECLARATIONS
 from kennel.tuning.summary import JSON, read_best
 from kennel_cli import dataset, registry
+from kennel_cli.app.command import show_page
 from kennel_cli.debug import debug
 from kennel_cli.demo import run_demo
 from kennel_cli.deploy import delete, deploy, only_endpoint, update
@@ -212,6 +213,7 @@ app.command()(with_settings("region", "bucket", "image", "endpoint_instance")(re
 app.command()(settings)
 app.command()(doctor)
 app.command()(init)
+app.command("app")(with_settings("region")(show_page))
 
 
 @app.command()

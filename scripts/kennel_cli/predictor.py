@@ -14,9 +14,11 @@ from types import TracebackType
 
 from botocore.config import Config
 from PIL import Image
+from rich.console import Console
 
 from kennel.errors import KennelError
-from kennel_cli.platforms.account import aws_client, aws_session
+from kennel_cli.platforms.account import aws_client
+from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.choice import DOCKER, LOCAL
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.prediction.answers import Answer, Prediction, PredictionError, accept_header, read_answer
@@ -61,8 +63,8 @@ class ImagePredictor:
     ) -> None:
         """Take one of `endpoint`, `url` and `model_dir`.
 
-        An endpoint runs on this machine, or with `on="aws"` in `region`, that of `AWS_REGION`, or of the user's
-        profile; a `runtime` client other than theirs may be given. A model that is busy is asked up to `attempts` times
+        An endpoint runs on this machine, or with `on="aws"` in `region`, that of the user's settings unless given; a
+        `runtime` client other than theirs may be given. A model that is busy is asked up to `attempts` times
         in all. Raises KennelError for more or less than one model, AddressError, AwsError, or MissingPackages where a
         model folder cannot be run.
         """
@@ -156,7 +158,7 @@ class ImagePredictor:
 def _runtime(on: str, region: str | None, threads: int) -> Runtime:
     if on != AWS:
         return LocalSageMakerRuntime(kennel_home())
-    session = aws_session(region or os.environ.get("AWS_REGION") or None)
+    session = AwsPlatform(Console(), {"region": region} if region else {}).session
     # boto3 would ask again too, and does not know which of a model's errors pass
     config = Config(retries={"total_max_attempts": 1}, read_timeout=70, max_pool_connections=threads)
     client: Runtime = aws_client(session, "sagemaker-runtime", config)

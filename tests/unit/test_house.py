@@ -42,6 +42,7 @@ LIGHT = {
     "kennel.report.job_record",
     "kennel.report.load_page",
     "kennel.report.load_record",
+    "kennel.report.pages",
     "kennel.report.scales",
     "kennel.report.tuning_page",
     "kennel.tuning.space",
