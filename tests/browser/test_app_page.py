@@ -102,7 +102,8 @@ def test_chosen_photos_are_answered_newest_first_and_counted(opened, colour_imag
     assert all(width == pytest.approx(percent / 100, abs=0.02) for _, percent, width in bars)
     assert [percent for _, percent, _ in bars] == sorted((percent for _, percent, _ in bars), reverse=True)
     opened.choose("#files", photos(colour_images)[0])  # one of them once more
-    answered(opened, 7)
+    opened.choose("#camera", photos(colour_images)[0])  # on a phone; its `capture` opens the camera there
+    answered(opened, 8)
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])

@@ -2,6 +2,8 @@
 
 import io
 import json
+import socket
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from kennel_cli import cli
 from kennel_cli.app.collection import Collection, CollectionError
 from kennel_cli.app.server import About, create_page, look_at
 from kennel_cli.predictor import ImagePredictor, PredictionError
@@ -237,3 +240,38 @@ def test_a_page_without_explanations_says_so_to_its_script(predictor, collected)
     about = About(("cat",), explains=False)
     client = create_page(predictor, about, Collection(collected, about.labels), "127.0.0.1").test_client()
     assert 'data-explains=""' in client.get("/", headers={"Host": HOST}).text
+
+
+# The command
+
+
+@pytest.fixture
+def kennel(monkeypatch, capsys, home):
+    """Run the command to its end, which is an error: else it serves."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["kennel", "app", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, " ".join(capsys.readouterr().err.split())
+
+    return run
+
+
+def test_what_is_wrong_from_the_start_is_one_sentence(kennel, random_model):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert kennel("--model", random_model, "--port", port) == (
+            1,
+            f"kennel: the page cannot be served at 127.0.0.1, port {port}: Address already in use; "
+            "take another with --port or --host",
+        )
+    nobody = f"http://127.0.0.1:{port}"
+    refused = f"kennel: {nobody} cannot be reached: Connection refused; see that a server listens there"
+    assert kennel("--url", nobody, "--port", 0) == (1, refused)
+    code, said = kennel("--url", nobody, "--on", "aws")
+    assert (code, "--on aws is for an endpoint on AWS" in said) == (1, True)
+    code, said = kennel("--url", nobody, "--model", random_model)
+    assert (code, "given are url and model_dir" in said) == (1, True)
+    code, said = kennel()
+    assert (code, "no endpoint is in service; start one" in said) == (1, True)

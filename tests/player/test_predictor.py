@@ -402,12 +402,25 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_anew(waits):
     assert ImagePredictor("dogs", runtime=Closing()).predict(b"photo") == BOXER
 
 
-def test_on_aws_boto3_does_not_ask_again_by_itself(monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    predictor = ImagePredictor("dogs", on="aws", region="eu-west-1")
+def test_on_aws_requests_are_those_of_boto3_which_does_not_ask_again_by_itself(monkeypatch, waits):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    busy = (429, b'{"message": "loading"}', {"x-amzn-errortype": "ModelNotReadyException"})
+    with server(busy, busy, answered()) as (url, asked):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+        predictor = ImagePredictor("dogs", on="aws", region="eu-west-1", attempts=2)
+        with pytest.raises(PredictionError, match=r"^loading$") as caught:
+            predictor.predict(b"photo")
+        assert (len(asked), len(waits), caught.value.status) == (2, 1, 429)
+        assert predictor.predict(b"photo") == BOXER
+    path, headers, body = asked[-1]
+    assert (path, body) == ("/endpoints/dogs/invocations", b"photo")
+    assert "/eu-west-1/sagemaker/aws4_request" in headers["Authorization"]
     assert (predictor.place, predictor.limit) == ("dogs", 25 * 2**20)
-    with pytest.raises(AwsError, match="AWS has no region 'mars'"):
+
+
+def test_on_aws_a_region_that_is_none_is_said():
+    with pytest.raises(KennelError, match="mars"):
         ImagePredictor("dogs", on="aws", region="mars")
 
 

@@ -43,9 +43,8 @@ def show_page(
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request would drown the address
         server = make_server(host, port, page, threaded=True, fd=listening.fileno())
         status.stop()
-        shown = f"[{host}]" if ":" in host else host
         console.print(
-            f"{predictor.place}: drop photos on http://{shown}:{server.port}; Ctrl-C ends it",
+            f"{predictor.place}: drop photos on http://{_name(host)}:{server.port}; Ctrl-C ends it",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -64,11 +63,19 @@ def _predictor(endpoint: str | None, url: str | None, model: Path | None, on: Pl
     return ImagePredictor(endpoint, url=url, model_dir=model, on=on, region=given_settings().get("region"))
 
 
+def _name(host: str) -> str:
+    """Return what an address calls the host; all addresses of a machine have its name."""
+    if host in ("0.0.0.0", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """Return a listening socket. Raises KennelError for an address that cannot be had."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]  # Python repeats the address
         raise KennelError(
-            f"the page cannot be served at {host}, port {port}: {error.strerror}; take another with --port or --host"
+            f"the page cannot be served at {host}, port {port}: {reason}; take another with --port or --host"
         ) from error

@@ -18,6 +18,8 @@ export class Card {
     this.image = this.find("img");
     this.image.alt = this.name;
     this.image.src = this.photo;
+    this.image.addEventListener("error", () => this.element.classList.add("unseen")); // the browser cannot show it
+    this.image.addEventListener("load", () => this.element.classList.remove("unseen"));
     this.find("h3").textContent = "Waiting …";
     this.find(".about").textContent = this.name;
     this.find(".heat").addEventListener("click", () => this.attempt(() => this.toggleHeat()));
