@@ -199,7 +199,6 @@ def test_the_light_client_needs_none_of_the_images_packages(tmp_path):
         "gunicorn",
         "safetensors",
         "sagemaker_training",
-        "pydantic",
         "optuna",
     )
     code = (
