@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import io
 import json
 import sys
 import webbrowser
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
+from PIL import Image
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
@@ -21,6 +23,7 @@ from kennel.errors import KennelError, SearchError
 from kennel.hyperparameters import DECLARATIONS
 from kennel.tuning.summary import JSON, read_best
 from kennel_cli import dataset, registry
+from kennel_cli.app.command import show_page
 from kennel_cli.debug import debug
 from kennel_cli.demo import run_demo
 from kennel_cli.deploy import delete, deploy, only_endpoint, update
@@ -57,10 +60,10 @@ from kennel_cli.places import (
 from kennel_cli.platforms.account import aws_sentence
 from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.local import LocalSageMaker
-from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.platform import Platform
-from kennel_cli.platforms.runtime import LocalSageMakerRuntime
-from kennel_cli.predictor import ask
+from kennel_cli.prediction.drawing import draw_answer
+from kennel_cli.prediction.pictures import picture_bytes, save_picture
+from kennel_cli.predictor import ImagePredictor
 from kennel_cli.register import register
 from kennel_cli.reports import report
 from kennel_cli.settings import LOCAL, kennel_home
@@ -217,6 +220,7 @@ app.command()(with_settings("region")(scale))
 app.command()(with_settings("region")(alarms))
 app.command()(with_settings("region")(dashboard))
 app.command()(with_settings("region")(cost))
+app.command("app")(with_settings("region")(show_page))
 
 
 @app.command()
@@ -275,6 +279,7 @@ def stop(
 
 
 @app.command()
+@with_settings("region")
 def invoke(
     pictures: Annotated[list[Path], typer.Argument(help="JPEG, PNG, WebP or BMP files")],
     endpoint: Annotated[str | None, typer.Option(help="needed when more than one endpoint is in service")] = None,
@@ -282,22 +287,29 @@ def invoke(
     explain: Annotated[
         bool, typer.Option("--explain", help="write a picture of where it sees the first class, and open it")
     ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="write a picture with the classes as bars beside it, and open it")
+    ] = False,
+    true_label: Annotated[str | None, typer.Option(help="with --show: the class it should be, green or red")] = None,
+    on: OfPlace = Place.LOCAL,
 ) -> None:
     """Ask an endpoint what is in a picture."""
-    home = kennel_home()
-    endpoint = endpoint or only_endpoint(LocalPlatform(home))
-    runtime = LocalSageMakerRuntime(home)
+    if true_label is not None and not show:
+        raise KennelError("--true-label is drawn into the picture of --show; add that, or leave it out")
+    endpoint = endpoint or only_endpoint(platform_of(on))
+    predictor = ImagePredictor(endpoint, on=on, region=given_settings().get("region"))
     for picture in pictures:
         table = Table("class", "probability", title=picture.name, title_justify="left")
-        answer = ask(runtime, endpoint, picture, top_k, explain)
+        answer = predictor.ask(picture, top_k, explain)
         for prediction in answer.predictions:
             table.add_row(prediction.label, f"{prediction.probability:.4f}")
         console.print(table)
+        if show:
+            drawn = draw_answer(picture_bytes(picture), answer.predictions, true_label)
+            _open_picture(drawn, "the answer", Path(f"{picture.stem}-predicted.png"))
         if answer.explanation:
-            file = Path(f"{picture.stem}-explained.png").absolute()
-            file.write_bytes(answer.explanation)
-            console.print(f"why {answer.predictions[0].label}: {file}", highlight=False, soft_wrap=True)
-            webbrowser.open(file.as_uri())
+            seen = Image.open(io.BytesIO(answer.explanation))
+            _open_picture(seen, f"why {answer.predictions[0].label}", Path(f"{picture.stem}-explained.png"))
 
 
 @app.command()
@@ -362,6 +374,13 @@ def push(
     if file := settings_file():
         write_settings(file, {"image": uri})
         say(f"{file} names it")
+
+
+def _open_picture(image: Image.Image, what: str, file: Path) -> None:
+    file = file.absolute()
+    save_picture(image, file)
+    console.print(f"{what}: {file}", highlight=False, soft_wrap=True)
+    webbrowser.open(file.as_uri())
 
 
 def _best_of(search: str, option: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from kennel_cli.jobs import job_inputs
 from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.means import require_image_packages
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
-from kennel_cli.predictor import predict
+from kennel_cli.predictor import ImagePredictor
 from kennel_cli.reports import local_report
 from kennel_cli.requests import PLAIN
 from kennel_cli.tune.follow import follow, summary_folder
@@ -117,8 +117,8 @@ def _predictions(home: Path, endpoint: str, data: Path) -> Table:
     index = index_images({"training": data})
     pictures = index.test or index.valid or index.train
     table = Table("picture", "it is", "the model says", "probability")
-    runtime = LocalSageMakerRuntime(home)
+    predictor = ImagePredictor(endpoint, runtime=LocalSageMakerRuntime(home))
     for record in random.Random(0).sample(pictures, min(SHOWN, len(pictures))):
-        best = predict(runtime, endpoint, record.path, top_k=1)[0]
+        best = predictor.predict(record.path, top_k=1)[0]
         table.add_row(record.path.name, index.classes[record.label], best.label, f"{best.probability:.3f}")
     return table

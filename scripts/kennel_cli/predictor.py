@@ -1,79 +1,165 @@
-"""Ask an endpoint what is in a picture."""
+"""Ask a model what is in pictures, wherever it runs, from Python.
 
-import base64
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+predictor = ImagePredictor("dogs", on="aws")
+predictor.predict("photo.jpg")[0].label
+predictor.show("photo.jpg", true_label="beagle")
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
 
-from botocore.exceptions import ClientError
+from botocore.config import Config
+from PIL import Image
+from rich.console import Console
 
-from kennel.errors import DataError, KennelError
+from kennel.errors import KennelError
+from kennel_cli.platforms.account import aws_client
+from kennel_cli.platforms.aws import AwsPlatform
+from kennel_cli.platforms.choice import DOCKER, LOCAL
+from kennel_cli.platforms.runtime import LocalSageMakerRuntime
+from kennel_cli.prediction.answers import Answer, Prediction, PredictionError, accept_header, read_answer
+from kennel_cli.prediction.drawing import draw_answer
+from kennel_cli.prediction.in_process import ModelTransport
+from kennel_cli.prediction.pictures import Picture, picture_bytes, picture_name, save_picture
+from kennel_cli.prediction.retries import ATTEMPTS, retrying
+from kennel_cli.prediction.transports import (
+    AWS_LIMIT,
+    SERVER_LIMIT,
+    HttpTransport,
+    Runtime,
+    RuntimeTransport,
+    Transport,
+)
+from kennel_cli.settings import kennel_home
 
+__all__ = ["Answer", "ImagePredictor", "Picture", "Prediction", "PredictionError"]
 
-class Runtime(Protocol):
-    """boto3's SageMaker runtime client, or the local one."""
-
-    def invoke_endpoint(self, **request: Any) -> Mapping[str, Any]:
-        """Post a body to an endpoint."""
-        ...
-
-
-class PredictionError(KennelError):
-    """The endpoint refused the picture; the message is the model's own."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One class that the picture may show."""
-
-    label: str
-    index: int
-    probability: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What an endpoint says of a picture."""
-
-    predictions: list[Prediction]  # the most probable first
-    explanation: bytes = b""  # a PNG: where the first of them was seen; only if it was asked for
+AWS = "aws"
+TOP_K = 5
+THREADS = 8  # requests of `predict_many` at once
 
 
-def predict(runtime: Runtime, endpoint: str, picture: Path, top_k: int = 5) -> list[Prediction]:
-    """Return the `top_k` most probable classes of a picture file, the most probable first. Raises what `ask` does."""
-    return ask(runtime, endpoint, picture, top_k).predictions
+class ImagePredictor:
+    """A model to ask: an endpoint, a server at an address, or a model folder that is run in this process.
 
-
-def ask(runtime: Runtime, endpoint: str, picture: Path, top_k: int = 5, explain: bool = False) -> Answer:
-    """Return what an endpoint says of a picture file, with the `top_k` most probable classes.
-
-    Raises DataError when there is no such file, and PredictionError when the endpoint refuses it, or refuses to explain
-    its answer.
+    It may be asked by several threads at once. `close` lets go of a model folder's model; so does a `with` block.
     """
-    if not picture.is_file():
-        raise DataError(f"there is no picture {picture}")
-    try:
-        response = runtime.invoke_endpoint(
-            EndpointName=endpoint,
-            Body=picture.read_bytes(),
-            ContentType="application/x-image",  # whatever the file is called, its bytes say what it is
-            Accept=f"application/json;verbose;top_k={top_k}{';explain=true' if explain else ''}",
-        )
-    except ClientError as error:
-        message = error.response.get("OriginalMessage")
-        if message is None:
-            raise
-        raise PredictionError(f"{picture}: {_sentence(str(message))}") from error
-    answer = json.loads(response["Body"].read())
-    explanations = answer.get("explanations", [""])
-    return Answer([Prediction(**entry) for entry in answer["predictions"][0]], base64.b64decode(explanations[0]))
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        url: str | None = None,
+        model_dir: str | os.PathLike[str] | None = None,
+        on: str = "local",
+        region: str | None = None,
+        runtime: Runtime | None = None,
+        attempts: int = ATTEMPTS,
+        threads: int = THREADS,
+    ) -> None:
+        """Take one of `endpoint`, `url` and `model_dir`.
+
+        An endpoint runs on this machine, or with `on="aws"` in `region`, that of the user's settings unless given; a
+        `runtime` client other than theirs may be given. A model that is busy is asked up to `attempts` times
+        in all. Raises KennelError for more or less than one model, AddressError, AwsError, or MissingPackages where a
+        model folder cannot be run.
+        """
+        models = {"endpoint": endpoint, "url": url, "model_dir": model_dir}
+        given = [name for name, value in models.items() if value]
+        if len(given) != 1:
+            raise KennelError(f"give one of endpoint, url and model_dir; given are {' and '.join(given) or 'none'}")
+        if on not in (LOCAL, DOCKER, AWS):
+            raise KennelError(f"on is {on!r}; it should be {LOCAL!r} for this machine's endpoints, or {AWS!r}")
+        self._attempts = attempts
+        self._threads = threads
+        if endpoint:
+            client = runtime or _runtime(on, region, threads)
+            self._transport: Transport = RuntimeTransport(client, endpoint, AWS_LIMIT if on == AWS else SERVER_LIMIT)
+        elif url:
+            self._transport = HttpTransport(url, threads)
+        else:
+            self._transport = ModelTransport(Path(model_dir or ""))
+
+    @property
+    def place(self) -> str:
+        """What was given: the endpoint's name, the address, or the folder."""
+        return self._transport.place
+
+    @property
+    def limit(self) -> int:
+        """How many bytes a picture's file may have."""
+        return self._transport.limit
+
+    def predict(self, picture: Picture, top_k: int = TOP_K) -> list[Prediction]:
+        """Return the `top_k` most probable classes of a picture, the most probable first. Raises what `ask` does."""
+        return self.ask(picture, top_k).predictions
+
+    def predict_many(self, pictures: Iterable[Picture], top_k: int = TOP_K) -> list[list[Prediction]]:
+        """Return what `predict` returns for each picture, in their order; several are asked for at once.
+
+        Pictures are taken from the iterable when their turn comes. Raises the first error there is.
+        """
+        answers: list[list[Prediction]] = []
+        asked: deque[Future[list[Prediction]]] = deque()
+        with ThreadPoolExecutor(self._threads) as pool:
+            for picture in pictures:
+                if len(asked) == self._threads:
+                    answers.append(asked.popleft().result())
+                asked.append(pool.submit(self.predict, picture, top_k))
+            answers += [future.result() for future in asked]
+        return answers
+
+    def show(
+        self, picture: Picture, true_label: str | None = None, file: str | os.PathLike[str] | None = None
+    ) -> Image.Image:
+        """Return the picture with its five most probable classes as bars beside it, and save it to a `file`.
+
+        The `true_label` stands above them: green with a tick when it is the first of them, red with a cross when it is
+        not. Raises what `ask` does.
+        """
+        data = picture_bytes(picture)
+        drawn = draw_answer(data, self._ask(data, picture_name(picture)).predictions, true_label)
+        if file is not None:
+            save_picture(drawn, Path(file))
+        return drawn
+
+    def ask(self, picture: Picture, top_k: int = TOP_K, explain: bool = False) -> Answer:
+        """Return all that the model says of a picture: a path, a file's bytes, a PIL image, or H×W×3 uint8.
+
+        With `explain` also where it sees the first class. Raises DataError when there is no such picture,
+        PredictionError when the model refuses it or does not answer, and AwsError for what is wrong with the account.
+        """
+        return self._ask(picture_bytes(picture), picture_name(picture), top_k, explain)
+
+    def _ask(self, data: bytes, name: str, top_k: int = TOP_K, explain: bool = False) -> Answer:
+        accept = accept_header(top_k, explain)
+        try:
+            return read_answer(retrying(lambda: self._transport.post(data, accept), self._attempts))
+        except PredictionError as error:
+            raise PredictionError(f"{name}: {error}" if name else str(error), error.status) from error
+
+    def close(self) -> None:
+        """Let go of the model or the connections; the next picture opens them again."""
+        self._transport.close()
+
+    def __enter__(self) -> "ImagePredictor":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
-def _sentence(message: str) -> str:
-    """Take the sentence out of the server's JSON, if it is ours."""
-    try:
-        return str(json.loads(message)["error"])
-    except (ValueError, KeyError, TypeError):
-        return message
+def _runtime(on: str, region: str | None, threads: int) -> Runtime:
+    if on != AWS:
+        return LocalSageMakerRuntime(kennel_home())
+    session = AwsPlatform(Console(), {"region": region} if region else {}).session
+    # boto3 would ask again too, and does not know which of a model's errors pass
+    config = Config(retries={"total_max_attempts": 1}, read_timeout=70, max_pool_connections=threads)
+    client: Runtime = aws_client(session, "sagemaker-runtime", config)
+    return client

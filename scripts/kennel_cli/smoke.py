@@ -16,7 +16,7 @@ from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.records import last_lines
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
-from kennel_cli.predictor import predict
+from kennel_cli.predictor import ImagePredictor
 
 HYPERPARAMETERS = {
     "backbone": "resnet18",
@@ -80,5 +80,5 @@ def _ask(sagemaker: LocalSageMaker, home: Path, endpoint: str, ticks: _Ticks) ->
         raise SmokeFailed(f"/ping answers {status}, not 200")
     ticks.add("/ping answers 200")
     picture = min((home / "datasets" / "digits" / "test").rglob("*.png"))
-    best = predict(LocalSageMakerRuntime(home), endpoint, picture, top_k=1)[0]
+    best = ImagePredictor(endpoint, runtime=LocalSageMakerRuntime(home)).predict(picture, top_k=1)[0]
     ticks.add(f"/invocations says {best.label} with {best.probability:.3f}; the picture is a {picture.parent.name}")

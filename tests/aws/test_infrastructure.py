@@ -488,8 +488,8 @@ def test_a_permission_that_is_missing_is_said_with_its_action_and_its_remedy(ken
     with enable_iam_authentication():
         ended = kennel("init", "--yes")
     assert ended.code == 1
-    assert "user/ann is not authorized to perform: cloudformation:CreateStack" in ended.stderr
-    assert "ask for that permission, or let somebody who has it run `kennel init`" in ended.stderr
+    assert "kennel may not do cloudformation:CreateStack" in ended.stderr
+    assert "user/ann with an IAM policy" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
 
 

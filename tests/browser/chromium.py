@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,22 +33,42 @@ class Browser:
         for domain in ("Page", "Runtime", "Log"):
             self._ask(f"{domain}.enable")
 
-    def open(self, page: Path, width: int, height: int = 900, dark: bool = False) -> None:
+    def open(self, page: Path | str, width: int, height: int = 900, dark: bool = False) -> None:
         self._ask(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._ask("Emulation.setEmulatedMedia", features=[scheme])
         self._events.clear()
-        self._ask("Page.navigate", url=page.as_uri())
+        self._ask("Page.navigate", url=page.as_uri() if isinstance(page, Path) else page)
         while "Page.loadEventFired" not in [event["method"] for event in self._events]:
             self._receive()
 
     def run(self, script: str) -> Any:
-        """Return the value of an expression in the page."""
-        answer = self._ask("Runtime.evaluate", expression=script, returnByValue=True)
+        """Return the value of an expression in the page, or that of its promise."""
+        answer = self._ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def until(self, script: str, seconds: float = 60) -> None:
+        """Wait until an expression in the page is true."""
+        deadline = time.monotonic() + seconds
+        while not self.run(script):
+            assert time.monotonic() < deadline, f"never: {script}"
+            time.sleep(0.05)
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Choose files in an input of the page, as a person does in the dialog of the system."""
+        found = self._ask("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
+        self._ask("DOM.setFileInputFiles", files=[str(file) for file in files], objectId=found["result"]["objectId"])
+
+    def press(self, *keys: str) -> None:
+        """Press keys, such as Tab, Enter or a letter."""
+        for key in keys:
+            text = {"Enter": "\r", "Tab": ""}.get(key, key)
+            code = {"Enter": 13, "Tab": 9, " ": 32}.get(key, ord(key.upper()[0]))
+            self._ask("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, windowsVirtualKeyCode=code)
+            self._ask("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
     def screenshot(self, clip: tuple[float, float, float, float]) -> bytes:
         """Return the rectangle (x, y, width, height) of the page as PNG."""

@@ -42,16 +42,19 @@ LIGHT = {
     "kennel.report.job_record",
     "kennel.report.load_page",
     "kennel.report.load_record",
+    "kennel.report.pages",
     "kennel.report.scales",
     "kennel.report.tuning_page",
     "kennel.tuning.space",
     "kennel.tuning.summary",
 }
-# who may import what is not light: the local tuner, the summary where Optuna is installed, and rules on saved tensors
+# who may import what is not light: the local tuner, the summary where Optuna is installed, rules on saved tensors,
+# and a model that answers without a server
 HEAVY = {
     "tuning_keeper.py": {"kennel.tuning.search"},
     "export.py": {"kennel.model.manifest", "kennel.training.exporting"},
     "watch.py": {"kennel.tuning.importance"},
+    "in_process.py": {"kennel.serving.app", "kennel.serving.service"},
     "debug.py": {"kennel.judging.judge", "kennel.debugger.rules", "kennel.debugger.trial"},
 }
 

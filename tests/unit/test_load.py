@@ -15,6 +15,7 @@ from kennel_cli.load.bodies import Body, photo, read_bodies
 from kennel_cli.load.generator import Budget, Generator, Load
 from kennel_cli.load.summary import percentile, summarize
 from kennel_cli.load.targets import HttpTarget, LoadError, check
+from kennel_cli.servers import AddressError
 from tests.load_record import BOTH_LOOPS, step, write_record
 from tests.pages import Page, shapes
 
@@ -204,7 +205,7 @@ def test_a_client_that_works_hard_is_named_as_the_limit():
     "url", ["localhost:8080", "ftp://localhost", "http://", "http://host:port", "http://me:secret@host", "http://[::1"]
 )
 def test_what_is_no_address_is_refused(url):
-    with pytest.raises(LoadError, match="is no address"):
+    with pytest.raises(AddressError, match="is no address"):
         HttpTarget(url, "", 1.0)
 
 

@@ -1,11 +1,9 @@
 """Where a load test sends its requests: a server's address, or an endpoint of Amazon SageMaker."""
 
 import contextlib
-import json
 import socket
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import SplitResult, urlsplit
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -14,6 +12,7 @@ from urllib3.util.wait import wait_for_read
 from kennel.errors import KennelError
 from kennel_cli.load.bodies import Body
 from kennel_cli.platforms.account import aws_client, aws_errors, aws_session
+from kennel_cli.servers import refusal, server_address
 
 NO_ANSWER = 0  # instead of a status
 _MESSAGE = 300  # characters of an error's body that are kept
@@ -75,19 +74,18 @@ class HttpTarget:
     """A server with `/invocations`, or whatever path the address has."""
 
     def __init__(self, url: str, accept: str, timeout: float, name: str = "") -> None:
-        """Take an address; `timeout` seconds are waited for each answer. Raises LoadError for what is no address."""
+        """Take an address; `timeout` seconds are waited for each answer. Raises AddressError for what is none."""
         self.name = name or url
         self.place = url
         self._accept = accept
         self._timeout = timeout
-        self._parts = _address(url)
+        self._parts = server_address(url)
 
     def encode(self, body: Body) -> bytes:
         """Return the whole request."""
-        path = self._parts.path if self._parts.path not in ("", "/") else "/invocations"
         query = f"?{self._parts.query}" if self._parts.query else ""
         lines = [
-            f"POST {path}{query} HTTP/1.1",
+            f"POST {self._parts.path}{query} HTTP/1.1",
             f"Host: {self._parts.netloc}",
             "User-Agent: kennel-bench-endpoint",
             f"Content-Type: {body.content_type}",
@@ -130,7 +128,7 @@ class HttpClient:
         except (OSError, HTTPException) as error:
             self._connection.close()
             return Reply(NO_ANSWER, message=str(error) or type(error).__name__)
-        message = _sentence(body) if response.status >= 300 else ""
+        message = refusal(body) if response.status >= 300 else ""
         return Reply(response.status, response.getheader("Server-Timing", ""), message)
 
     def close(self) -> None:
@@ -193,24 +191,3 @@ class SageMakerClient:
 
     def close(self) -> None:
         """See `Connection.close`; boto3 has no way to give a request up."""
-
-
-def _address(url: str) -> SplitResult:
-    """Return the parts of an address. Raises LoadError when it is none."""
-    right = "an address such as http://localhost:8080, or the name of an endpoint"
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise LoadError(f"{url!r} is no address ({error}); give {right}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise LoadError(f"{url!r} is no address; give {right}")
-    return parts
-
-
-def _sentence(body: bytes) -> str:
-    """Return what an error says: the sentence in Kennel's JSON, or the beginning of whatever it is."""
-    text = " ".join(body[: 10 * _MESSAGE].decode("utf-8", "replace").split())
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        text = str(json.loads(body)["error"])
-    return text[:_MESSAGE]

@@ -12,6 +12,7 @@ from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.validation import client_error, validate
 
 TIMEOUT = 60  # seconds that a model has to answer (contract C1.7)
+_CONNECTIONS = 16  # that are kept open: a client may be asked by several threads
 _HEADERS = {  # arguments that reach the container as headers (contract C1.9)
     "ContentType": "Content-Type",
     "Accept": "Accept",
@@ -26,7 +27,7 @@ class LocalSageMakerRuntime:
 
     def __init__(self, home: Path) -> None:
         self._sagemaker = LocalSageMaker(home)
-        self._pool = urllib3.PoolManager(retries=False)
+        self._pool = urllib3.PoolManager(retries=False, maxsize=_CONNECTIONS)
 
     def invoke_endpoint(self, **request: Any) -> dict[str, Any]:
         """Post `Body` to an endpoint and return its answer, with `Body` as a stream.
