@@ -1,7 +1,5 @@
 """The command `kennel settings`."""
 
-from rich.table import Table
-
 from kennel_cli.places import console
 
 
@@ -10,10 +8,11 @@ def settings() -> None:
     from kennel_cli.user_settings import UserSettings, origin, read_settings  # noqa: PLC0415 - slow to import
 
     given = read_settings({})
-    table = Table("setting", "value", "from")
-    for name in UserSettings.model_fields:
-        table.add_row(name, _text(getattr(given, name)), origin(name, {}))
-    console.print(table)
+    rows = [(name, _text(getattr(given, name)), origin(name, {})) for name in UserSettings.model_fields]
+    names, values = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, value, place in rows:
+        line = f"{name:{names}}  {value:{values}}  {place}"  # no table: it would cut paths and ARNs
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _text(value: object) -> str:

@@ -156,7 +156,7 @@ def read_settings(options: Mapping[str, str]) -> UserSettings:
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(problem, options) for problem in error.errors())) from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{settings_file()} is no TOML: {error}") from None
+        raise SettingsError(f"{settings_file()} is not TOML ({error}); mend it, or move it away") from None
 
 
 def aws_settings(options: Mapping[str, str], default_bucket: Callable[[], str]) -> Settings:

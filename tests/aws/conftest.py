@@ -49,7 +49,7 @@ def account(monkeypatch):
 
 
 @pytest.fixture
-def settings(monkeypatch, tmp_path):
+def settings(account, monkeypatch, tmp_path):
     """The environment of somebody who trains on AWS, in a folder without a kennel.toml."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):

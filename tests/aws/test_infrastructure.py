@@ -186,12 +186,11 @@ def test_an_installed_kennel_brings_the_template(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
+def folder(settings, tmp_path, monkeypatch):
     """An empty folder, in which the command runs."""
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("KENNEL_REPOSITORY", raising=False)
     monkeypatch.setattr(stacks, "_POLL", 0.0)
     return folder
 

@@ -241,7 +241,7 @@ def test_a_search_needs_only_the_light_client():
         "import importlib.abc, sys\n"
         "class Hide(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
-        "        if name.split('.')[0] in ('torch', 'numpy', 'PIL', 'optuna', 'sagemaker_training'):\n"
+        "        if name.split('.')[0] in ('torch', 'numpy', 'optuna', 'sagemaker_training'):\n"
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Hide())\n"
         "from kennel_cli.cli import main\n"
@@ -813,6 +813,8 @@ def test_jobs_and_searches_are_listed_newest_first(kennel, aws, stubbed):
     }
     stubbed.add_response("list_training_jobs", {"TrainingJobSummaries": []}, asked)
     stubbed.add_response("list_hyper_parameter_tuning_jobs", {"HyperParameterTuningJobSummaries": [one]}, asked)
+    newest = {"SortBy": "CreationTime", "SortOrder": "Descending"}
+    stubbed.add_response("list_endpoints", {"Endpoints": []}, newest)
     ended = kennel("jobs", "--on", "aws")
     assert ended.code == 0, ended.stderr
     [row] = [line for line in ended.stdout.splitlines() if "dogs" in line]
