@@ -14,6 +14,9 @@ setup: ## make .venv with all packages that the locks name
 demo: setup ## tune, serve and predict, offline (DATA=folder WEIGHTS=file BACKBONE=name for your own images)
 	@$(bin)/kennel demo $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(BACKBONE),--backbone $(BACKBONE))
 
+story: setup ## search, train, register, serve, change the script, as a person types it (DATA=folder WEIGHTS=file BACKBONE=name ON=docker)
+	@DATA="$(DATA)" WEIGHTS="$(WEIGHTS)" BACKBONE="$(BACKBONE)" ON="$(ON)" scripts/story
+
 test: setup ## run all tests, one file a core at a time
 	@KENNEL_CORES=1 $(bin)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
@@ -80,4 +83,4 @@ lock: setup ## pin the newest versions that docker/requirements.in and tests/req
 clean: ## remove the environment and all caches in this folder
 	@rm -rf .venv .venv-sdk .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 
-.PHONY: help setup demo test lint format data bench-train bench-tune bench-fine-tune bench-serve bench-watch build smoke sdk-smoke infrastructure push sbom audit lock clean
+.PHONY: help setup demo story test lint format data bench-train bench-tune bench-fine-tune bench-serve bench-watch build smoke sdk-smoke infrastructure push sbom audit lock clean
