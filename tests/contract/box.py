@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -118,6 +119,22 @@ class Box:
                 pytest.fail(f"never saw {text!r} in the log:\n{self.log}")
             time.sleep(0.02)
 
+    def wait_for_handler(self, limit: float = 30) -> None:
+        """Wait until the program catches SIGTERM: what is sent to process 1 before that, the kernel drops."""
+        assert self.program is not None
+        deadline = time.monotonic() + limit
+        while not _catches(self._process(), signal.SIGTERM):
+            if self.program.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"never caught SIGTERM; its log:\n{self.log}")
+            time.sleep(0.02)
+
+    def _process(self) -> int:
+        """Return the id of the program's first process on this machine; 0 where a container has not begun."""
+        if isinstance(self.program, subprocess.Popen):
+            return self.program.pid
+        command = ["docker", "inspect", "--format", "{{.State.Pid}}", self.program._name]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
     def kill(self) -> None:
         """End everything at once, as when the machine is taken away."""
         assert self.program is not None
@@ -132,6 +149,16 @@ class Box:
         assert self.program is not None
         self.program.terminate()
         return self.wait(limit)
+
+
+def _catches(process: int, number: signal.Signals) -> bool:
+    """Return whether a program of Kennel's runs as this process and catches a signal."""
+    place = Path(f"/proc/{process}")
+    if not place.exists():
+        return process > 0  # the engine runs elsewhere: nothing is known of it
+    caught = re.search(r"^SigCgt:\s*(\w+)$", (place / "status").read_text(), re.MULTILINE)
+    is_ours = b"kennel.container" in (place / "cmdline").read_bytes()  # else what starts it, which catches others
+    return is_ours and caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
 
 
 class Server:

@@ -162,9 +162,10 @@ def test_sigterm_before_there_is_a_model_says_so_and_keeps_the_cache_a1_9(box, t
     assert len(list((tmp_path / "cache" / "packed").iterdir())) == 3
 
 
-@pytest.mark.parametrize("delay", [0.3, 1.0])
+@pytest.mark.parametrize("delay", [0.0, 0.3, 1.0])
 def test_sigterm_while_modules_are_imported_is_not_lost_a1_10(job, delay):
     job.start("train")
+    job.wait_for_handler()
     time.sleep(delay)
     assert job.stop(limit=20) == SIGTERM_WITHOUT_MODEL
     assert job.failure.startswith("Stopped by SIGTERM")
