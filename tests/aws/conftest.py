@@ -1,5 +1,6 @@
 """An AWS account that moto plays, and the command `kennel` in this process, where moto can see it."""
 
+import functools
 import io
 import os
 import sys
@@ -7,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 import boto3
+import botocore.session
 import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
@@ -26,6 +28,14 @@ SETTINGS = {
     "KENNEL_TAGS": "team=vision, project=dogs",
 }
 NOW = int(time.time() * 1000)  # milliseconds, as events of a log have them
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_once():
+    """Let all sessions of boto3 share what they read of the services' models; it takes long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        yield
 
 
 @dataclass(frozen=True)
