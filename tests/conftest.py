@@ -1,6 +1,5 @@
 """Fixtures that all tests share."""
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,16 +17,6 @@ def no_downloads() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KENNEL_WEIGHTS_URL", "http://127.0.0.1:1")
         yield
-
-
-@pytest.fixture(autouse=True)
-def fresh_logging() -> None:
-    """Give each test the loggers of a new process: what a program sets up in this one would hold for all after it."""
-    logging.disable(logging.NOTSET)
-    for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "kennel"]:
-        logger = logging.getLogger(name)
-        logger.disabled, logger.propagate = False, True
-        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Exporting a model that answers well: what is kept, what is refused, and what becomes of a broken export."""
 
+import logging
 import re
 import resource
 from functools import partial
@@ -60,7 +61,10 @@ def another_network(folder, *_):
 def test_what_answers_as_the_model_does_is_kept_written_down_and_chosen(folder, caplog, monkeypatch):
     caplog.set_level("INFO")
     monkeypatch.setattr("kennel.engines.choice.has_gpu", lambda: False)
+    logging.getLogger("nncf").addHandler(caplog.handler)  # as somebody's handler may be there
     records = run(folder, *EXPORTS)
+    logging.getLogger("nncf").removeHandler(caplog.handler)
+    assert caplog.handler.level == logging.INFO
     assert list(records) == ["torch-fp32", *EXPORTS]
     assert files(folder) == ENGINE_FILES
     for record in records.values():

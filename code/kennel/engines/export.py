@@ -228,7 +228,7 @@ def _quantized(
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # NNCF lets it look for compilers
     import nncf  # noqa: PLC0415 - two seconds, and only for this
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own set_log_level also sets handlers that are others'
     rows = _spread(len(training), CALIBRATION).tolist()
     seen = 0
 
