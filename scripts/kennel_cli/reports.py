@@ -50,11 +50,6 @@ def report(
         webbrowser.open(page.as_uri())
 
 
-def job_output(platform: Platform, job: str) -> Path:
-    """Return the folder with what a job left in `output/data`; on AWS it is downloaded. Raises ReportError."""
-    return _find(platform, job, None)[0]
-
-
 def local_report(sagemaker: LocalSageMaker, job: str) -> Path | None:
     """Return the page that a job on this machine has left, if there is one."""
     page = _output(sagemaker, job) / PAGE
