@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kennel.errors import KennelError, TrialError
-from kennel_cli.places import console
+from kennel_cli.places import console, say
 
 if TYPE_CHECKING:
     from kennel.judging.judge import Judgement, Result
@@ -95,7 +95,7 @@ def _show(judgement: "Judgement") -> None:
     if judgement.results:
         console.print(table)
     for name, reason in judgement.left_out.items():
-        console.print(f"left out: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        say(f"left out: {name}: {reason}")
 
 
 def _json(judgement: "Judgement") -> dict[str, Any]:

@@ -10,9 +10,8 @@ from kennel.errors import KennelError
 from kennel_cli import endpoints, requests
 from kennel_cli.endpoints import Served
 from kennel_cli.jobs import new_name
-from kennel_cli.places import DryRun, OfPlace, On, Place, console, platform_of
+from kennel_cli.places import DryRun, OfPlace, On, Place, console, platform_of, say
 from kennel_cli.platforms.account import aws_errors
-from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.platform import Platform
 from kennel_cli.requests import MACHINE, EndpointOptions
 
@@ -200,9 +199,7 @@ def _wait(platform: Platform, endpoint: str, doing: str) -> None:
 
 def _say(platform: Platform) -> endpoints.Say:
     """Return what tells a person each status of an endpoint on AWS, where one takes minutes."""
-    if isinstance(platform, LocalPlatform):
-        return lambda line: None
-    return lambda line: console.print(line, highlight=False, soft_wrap=True)
+    return say if platform.option else lambda line: None
 
 
 def _show(platform: Platform, endpoint: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from kennel.errors import KennelError
-from kennel_cli.places import OfPlace, Place, console, given_settings
+from kennel_cli.places import OfPlace, Place, console, given_settings, say
 from kennel_cli.platforms.account import aws_client, aws_errors, aws_session
 from kennel_cli.platforms.docker import require_image
 from kennel_cli.platforms.means import require_image_packages
@@ -39,12 +39,7 @@ def doctor(on: OfPlace = Place.LOCAL) -> None:
         findings.append(finding)
         mark = "[green]✓[/]" if not finding.trouble else "[red]✗[/]" if finding.needed else "[yellow]–[/]"
         console.print(f"{mark} ", end="")
-        console.print(
-            f"{finding.what}: {finding.trouble}" if finding.trouble else finding.what,
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(f"{finding.what}: {finding.trouble}" if finding.trouble else finding.what)
     if wrong := sum(bool(finding.trouble) and finding.needed for finding in findings):
         raise DoctorFailed(f"{wrong} of {len(findings)} things are not as they should be")
 

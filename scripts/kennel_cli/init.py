@@ -10,7 +10,7 @@ import boto3
 import typer
 
 from kennel_cli import infrastructure
-from kennel_cli.places import DryRun, console
+from kennel_cli.places import DryRun, say
 from kennel_cli.platforms.account import AwsError, aws_client, aws_errors, aws_session
 from kennel_cli.settings_file import SETTINGS_FILE, write_settings
 from kennel_cli.stacks import Event, check_ready, find_stack, follow, start
@@ -73,20 +73,16 @@ def _make(session: boto3.Session, name: str, given: dict[str, str], dry_run: boo
     assert stack is not None  # what is up to date is there
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
     for key, value in outputs.items():
-        _say(f"{key:14}{value}")
+        say(f"{key:14}{value}")
     file = Path(SETTINGS_FILE).absolute()
     write_settings(file, infrastructure.stack_settings(outputs))
-    _say(f"the stack {name} is {stack['StackStatus']}; its settings are in {file}")
+    say(f"the stack {name} is {stack['StackStatus']}; its settings are in {file}")
 
 
 def _show(event: Event) -> None:
     time = event["Timestamp"].astimezone().strftime("%H:%M:%S")
     reason = event.get("ResourceStatusReason", "")
-    _say(f"{time}  {event['LogicalResourceId']:16}{event['ResourceStatus']:20}  {reason}".rstrip())
-
-
-def _say(line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    say(f"{time}  {event['LogicalResourceId']:16}{event['ResourceStatus']:20}  {reason}".rstrip())
 
 
 @contextmanager
@@ -98,7 +94,7 @@ def _told_if_left(name: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _say(f"\n{goes_on}")
+        say(f"\n{goes_on}")
         raise typer.Exit(130) from None
     except AwsError as error:
         raise AwsError(f"{error}; {goes_on}") from error

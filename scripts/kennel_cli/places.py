@@ -52,6 +52,11 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="print the request as JS
 console = Console()
 
 
+def say(line: str) -> None:
+    """Print a line as it is, however long."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def platform_of(on: Place) -> Platform:
     """Return the platform of a place.
 

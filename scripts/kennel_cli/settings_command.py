@@ -1,6 +1,6 @@
 """The command `kennel settings`."""
 
-from kennel_cli.places import console
+from kennel_cli.places import say
 
 
 def settings() -> None:
@@ -12,7 +12,7 @@ def settings() -> None:
     names, values = (max(len(row[column]) for row in rows) for column in (0, 1))
     for name, value, place in rows:
         line = f"{name:{names}}  {value:{values}}  {place}"  # no table: it would cut paths and ARNs
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
 
 
 def _text(value: object) -> str:

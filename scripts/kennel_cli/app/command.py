@@ -10,7 +10,7 @@ import typer
 from kennel.errors import KennelError
 from kennel_cli.app.collection import Collection
 from kennel_cli.deploy import only_endpoint
-from kennel_cli.places import OfPlace, Place, console, given_settings, platform_of
+from kennel_cli.places import OfPlace, Place, console, given_settings, platform_of, say
 from kennel_cli.predictor import ImagePredictor
 from kennel_cli.settings import kennel_home
 
@@ -43,12 +43,7 @@ def show_page(
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request would drown the address
         server = make_server(host, port, page, threaded=True, fd=listening.fileno())
         status.stop()
-        console.print(
-            f"{predictor.place}: drop photos on http://{_name(host)}:{server.port}; Ctrl-C ends it",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(f"{predictor.place}: drop photos on http://{_name(host)}:{server.port}; Ctrl-C ends it")
         if host not in (HERE, "localhost", "::1"):
             console.print("whoever reaches this machine can ask the model with your account", style="yellow")
         with server:

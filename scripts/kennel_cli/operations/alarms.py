@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from kennel.errors import KennelError
-from kennel_cli.operations.calls import Call, Services, carry_out, say
+from kennel_cli.operations.calls import Call, Services, carry_out
 from kennel_cli.operations.endpoint import (
     Endpoint,
     check_name,
@@ -21,7 +21,7 @@ from kennel_cli.operations.endpoint import (
     own_name,
 )
 from kennel_cli.operations.machines import cores, gpus
-from kennel_cli.places import DryRun
+from kennel_cli.places import DryRun, say
 
 INVOCATIONS = "AWS/SageMaker"  # the namespace of what happens to requests
 INSTANCES = "/aws/sagemaker/Endpoints"  # the namespace of what instances use

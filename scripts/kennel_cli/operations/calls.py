@@ -9,7 +9,7 @@ from botocore import xform_name
 from botocore.exceptions import ClientError, ParamValidationError
 
 from kennel.errors import KennelError
-from kennel_cli.places import console, given_settings
+from kennel_cli.places import given_settings
 from kennel_cli.platforms.account import aws_client, aws_errors, aws_session
 from kennel_cli.platforms.validation import validate
 
@@ -99,8 +99,3 @@ def check(calls: Iterable[Call]) -> None:
 def print_calls(calls: Iterable[Call]) -> None:
     """Print requests as JSON, in the order in which they would be sent."""
     print(json.dumps([vars(call) for call in calls], indent=2))
-
-
-def say(line: str) -> None:
-    """Print a line as it is, however long."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)

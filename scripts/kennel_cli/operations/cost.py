@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from kennel_cli.operations.calls import Services, say
+from kennel_cli.operations.calls import Services
 from kennel_cli.operations.prices import Price, Prices
 from kennel_cli.operations.running import Running, running
-from kennel_cli.places import console
+from kennel_cli.places import console, say
 
 
 def cost(

@@ -12,11 +12,11 @@ import typer
 from botocore.exceptions import ClientError
 
 from kennel_cli.operations.alarms import INSTANCES, INVOCATIONS, PURPOSES, existing
-from kennel_cli.operations.calls import Call, Services, carry_out, say
+from kennel_cli.operations.calls import Call, Services, carry_out
 from kennel_cli.operations.endpoint import Endpoint, check_name, describe_endpoint, metrics_namespace, own_name
 from kennel_cli.operations.machines import gpus
 from kennel_cli.operations.scaling import FROM_ZERO
-from kennel_cli.places import DryRun
+from kennel_cli.places import DryRun, say
 
 _WIDTH, _HEIGHT = 12, 6  # of a widget, in cells of a page that is 24 wide
 

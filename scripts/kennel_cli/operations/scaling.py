@@ -12,9 +12,9 @@ import typer
 
 from kennel.errors import KennelError
 from kennel_cli.operations.alarms import deletions
-from kennel_cli.operations.calls import Call, Services, carry_out, check, print_calls, say
+from kennel_cli.operations.calls import Call, Services, carry_out, check, print_calls
 from kennel_cli.operations.endpoint import Endpoint, check_name, describe_endpoint, own_name
-from kennel_cli.places import DryRun
+from kennel_cli.places import DryRun, say
 
 SERVICE = "application-autoscaling"
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
