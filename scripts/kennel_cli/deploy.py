@@ -108,9 +108,7 @@ def update(
     served = _served(model or endpoints.model_of(platform, endpoint), explain, code)
     if dry_run:
         plan = endpoints.plan_endpoint(platform, served, new_name(endpoint), options)
-        change: dict[str, Any] = {**requests.endpoint(endpoint, plan.config["EndpointConfigName"])}
-        if deployment:
-            change["DeploymentConfig"] = deployment
+        change = requests.endpoint_update(endpoint, plan.config["EndpointConfigName"], deployment)
         _print({"CreateModel": plan.model, "CreateEndpointConfig": plan.config, "UpdateEndpoint": change})
         return
     with console.status(f"updating {endpoint}"), aws_errors("sagemaker"):

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from kennel.errors import KennelError
 from kennel_cli.places import OfPlace, Place, console, given_settings, say
-from kennel_cli.platforms.account import aws_client, aws_errors, aws_session
+from kennel_cli.platforms.account import aws_client, aws_errors, aws_session, default_bucket
 from kennel_cli.platforms.docker import require_image
 from kennel_cli.platforms.means import require_image_packages
 from kennel_cli.settings import LOCAL
@@ -86,7 +86,7 @@ def _of_aws() -> Iterator[Finding]:
     yield _look("role of jobs", lambda: _check_role(session, given.role))
     if given.endpoint_role:
         yield _look("role of endpoints", lambda: _check_role(session, given.endpoint_role))
-    bucket = given.bucket or f"sagemaker-{session.region_name}-{identity['Account']}"
+    bucket = given.bucket or default_bucket(session, identity["Account"])
     yield _look(f"bucket {bucket}", lambda: _check_bucket(session, bucket))
     yield _look("image", lambda: _check_image(session, given.image))
     for use, instance in (("training job", given.training_instance), ("endpoint", given.endpoint_instance)):

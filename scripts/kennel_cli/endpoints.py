@@ -79,12 +79,12 @@ def start_endpoint(platform: Platform, served: Served, name: str | None, options
     """Start an endpoint for a finished training job or a model folder, and return its name."""
     platform.require_means()
     name = endpoint_name(served, name)
-    plan = plan_endpoint(platform, served, name, options)
     if name in endpoint_names(platform.sagemaker):
         raise NameTaken(
             f"there is an endpoint {name} already; replace its model with `kennel update {name}{platform.option}`, "
             f"delete it with `kennel delete {name}{platform.option}`, or give --name"
         )
+    plan = plan_endpoint(platform, served, name, options)
     _delete_config_and_models(platform.sagemaker, name)  # of an endpoint that went away without them
     _send(platform, plan)
     platform.sagemaker.create_endpoint(**requests.endpoint(name, name, platform.settings))
@@ -108,9 +108,7 @@ def update_endpoint(
     old = sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
     plan = plan_endpoint(platform, served, new_name(endpoint), options)
     name = plan.config["EndpointConfigName"]
-    request: dict[str, Any] = {**requests.endpoint(endpoint, name)}
-    if deployment:
-        request["DeploymentConfig"] = deployment
+    request = requests.endpoint_update(endpoint, name, deployment)
     validate("UpdateEndpoint", request)
     try:
         _send(platform, plan)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         CreateHyperParameterTuningJobRequestTypeDef,
         CreateModelInputTypeDef,
         CreateTrainingJobRequestTypeDef,
+        DeploymentConfigTypeDef,
         HyperParameterTrainingJobDefinitionTypeDef,
         HyperParameterTuningJobConfigTypeDef,
         ModelDataSourceTypeDef,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         RetryStrategyTypeDef,
         StoppingConditionTypeDef,
         TagTypeDef,
+        UpdateEndpointInputTypeDef,
         VpcConfigTypeDef,
     )
 
@@ -294,6 +296,16 @@ def _variant(model: str, settings: Settings, options: EndpointOptions) -> Produc
     if _GPU.match(settings.endpoint_instance):
         variant["InferenceAmiVersion"] = options.ami or GPU_AMI  # type: ignore[typeddict-item]  # validated when sent
     return variant
+
+
+def endpoint_update(
+    name: str, config: str, deployment: DeploymentConfigTypeDef | None = None
+) -> UpdateEndpointInputTypeDef:
+    """Return an UpdateEndpoint request; `deployment` says how the traffic moves, or leaves it to the service."""
+    request: UpdateEndpointInputTypeDef = {"EndpointName": name, "EndpointConfigName": config}
+    if deployment:
+        request["DeploymentConfig"] = deployment
+    return request
 
 
 def endpoint(name: str, config: str, settings: Settings | None = None) -> CreateEndpointInputTypeDef:

@@ -3,9 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import tomlkit
-from tomlkit.exceptions import ParseError
-
 from kennel.atomic import write_text
 from kennel.errors import KennelError
 
@@ -24,6 +21,9 @@ def write_settings(path: Path, values: Mapping[str, str]) -> None:
 
     The file is made if it is not there. Raises KennelError when it is there and is not TOML.
     """
+    import tomlkit  # noqa: PLC0415 - slow, and every command imports this module
+    from tomlkit.exceptions import ParseError  # noqa: PLC0415 - as above
+
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     try:
         document = tomlkit.parse(text)

@@ -98,6 +98,9 @@ _PREFIX = _form(
 )
 
 
+_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
 class UserSettings(BaseSettings):
     """All settings, with their defaults; empty is not set.
 
@@ -117,18 +120,8 @@ class UserSettings(BaseSettings):
     image: str = ""  # of any form: builds on this machine call theirs by the same variable
     training_instance: Annotated[str, _instance("TrainingInstanceType", "ml.g5.xlarge")] = "ml.g5.xlarge"
     endpoint_instance: Annotated[str, _instance("ProductionVariantInstanceType", "ml.m5.large")] = "ml.m5.large"
-    subnets: Annotated[
-        tuple[str, ...],
-        NoDecode,
-        BeforeValidator(_split),
-        _all(r"subnet-[0-9a-f]+", "subnets, such as subnet-0a1b,subnet-2c3d"),
-    ] = ()
-    security_groups: Annotated[
-        tuple[str, ...],
-        NoDecode,
-        BeforeValidator(_split),
-        _all(r"sg-[0-9a-f]+", "security groups, such as sg-0a1b"),
-    ] = ()
+    subnets: Annotated[_Names, _all(r"subnet-[0-9a-f]+", "subnets, such as subnet-0a1b,subnet-2c3d")] = ()
+    security_groups: Annotated[_Names, _all(r"sg-[0-9a-f]+", "security groups, such as sg-0a1b")] = ()
     kms_key: str = ""
     tags: Annotated[Mapping[str, str], NoDecode, BeforeValidator(_split_tags)] = {}
     prices: Mapping[str, Any] = {}  # read by kennel_cli.operations.prices, which says what is wrong there
@@ -159,13 +152,12 @@ def read_settings(options: Mapping[str, str]) -> UserSettings:
         raise SettingsError(f"{settings_file()} is not TOML ({error}); mend it, or move it away") from None
 
 
-def aws_settings(options: Mapping[str, str], default_bucket: Callable[[], str]) -> Settings:
-    """Return the settings of requests to AWS; `options` holds those that were given on the command line.
+def aws_settings(given: UserSettings, options: Mapping[str, str], default_bucket: Callable[[], str]) -> Settings:
+    """Return the settings of requests to AWS, from those that were read with `options`.
 
     `default_bucket` is asked only when no bucket is named. Raises SettingsError with one sentence for each setting that
     is missing or malformed.
     """
-    given = read_settings(options)
     problems = []
     if not given.role:
         problems.append(missing("role", "the ARN of the role that jobs take on, as `kennel init` makes one"))

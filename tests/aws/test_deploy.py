@@ -150,8 +150,8 @@ def test_an_endpoint_that_fails_says_why(platform, kennel, job, monkeypatch):
     failed = {**endpoint("Failed"), "FailureReason": "The container did not pass the ping health check."}
     with Stubber(platform.sagemaker) as stubber:
         monkeypatch.setattr(AwsPlatform, "sagemaker", platform.sagemaker)
-        stubber.add_response("describe_training_job", described_job())
         stubber.add_response("list_endpoints", {"Endpoints": []})
+        stubber.add_response("describe_training_job", described_job())
         stubber.add_client_error("describe_endpoint_config", "ValidationException")
         stubber.add_client_error("delete_endpoint_config", "ValidationException")
         stubber.add_client_error("delete_model", "ValidationException")

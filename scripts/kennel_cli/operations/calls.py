@@ -9,8 +9,9 @@ from botocore import xform_name
 from botocore.exceptions import ClientError, ParamValidationError
 
 from kennel.errors import KennelError
-from kennel_cli.places import given_settings
-from kennel_cli.platforms.account import aws_client, aws_errors, aws_session
+from kennel_cli.places import console, given_settings
+from kennel_cli.platforms.account import aws_client, aws_errors
+from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.validation import validate
 
 
@@ -34,9 +35,7 @@ class Services:
     """
 
     def __init__(self) -> None:
-        from kennel_cli.user_settings import read_settings  # noqa: PLC0415 - slow to import
-
-        self._session = aws_session(read_settings(given_settings()).region or None)
+        self._session = AwsPlatform(console, given_settings()).session
         self._clients: dict[str, Any] = {}
 
     @property

@@ -67,6 +67,11 @@ def aws_client(session: boto3.Session, service: str, config: Config = _CONFIG) -
         return session.client(service, config=config)
 
 
+def default_bucket(session: boto3.Session, account: str) -> str:
+    """Return the name that SageMaker's own tools give to an account's bucket in the session's region."""
+    return f"sagemaker-{session.region_name}-{account}"
+
+
 @contextmanager
 def aws_errors(service: str = "") -> Iterator[None]:
     """Turn what is wrong with the account or the network, in the block, into an AwsError.

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from kennel_cli.platforms import cloudwatch
-from kennel_cli.platforms.account import aws_client, aws_errors, aws_session
+from kennel_cli.platforms.account import aws_client, aws_errors, aws_session, default_bucket
 from kennel_cli.platforms.platform import S3
 from kennel_cli.platforms.uploads import Source, missing_files, read_source, upload
 from kennel_cli.settings import Settings
@@ -40,23 +40,23 @@ class AwsPlatform:
     @cached_property
     def sagemaker(self) -> Any:
         """boto3's SageMaker client."""
-        return aws_client(self._session, "sagemaker")
+        return aws_client(self.session, "sagemaker")
 
     @cached_property
     def settings(self) -> Settings:
         """What the user has set, complete. Raises SettingsError."""
         from kennel_cli.user_settings import aws_settings  # noqa: PLC0415 - slow, and only AWS needs it
 
-        return aws_settings(self._options, self._default_bucket)
+        return aws_settings(self._given, self._options, self._default_bucket)
 
-    @property
+    @cached_property
     def session(self) -> boto3.Session:
-        """The session of the user's account and region."""
-        return self._session
+        """The session of the user's account and region. Raises AwsError."""
+        return aws_session(self._given.region or None)
 
     def require_means(self) -> None:
         """Raise SettingsError or AwsError when jobs cannot be asked for; AWS brings the machines."""
-        _ = self.settings, self._session
+        _ = self.settings, self.session
 
     def channel_uri(self, source: str) -> str:
         """Return the URI that the content of a file or folder gives it; it is read, nothing is sent."""
@@ -102,8 +102,7 @@ class AwsPlatform:
 
     def endpoint_url(self, endpoint: str) -> str:
         """Return the address of the service's runtime for an endpoint, whose requests have to be signed."""
-        address = aws_client(self._session, "sagemaker-runtime").meta.endpoint_url
-        return f"{address}/endpoints/{endpoint}/invocations"
+        return f"{self._runtime_address}/endpoints/{endpoint}/invocations"
 
     def endpoint_log(self, endpoint: str) -> list[str]:
         """Return the lines that an endpoint's machines wrote to CloudWatch Logs."""
@@ -116,25 +115,24 @@ class AwsPlatform:
         return read_settings(self._options)
 
     @cached_property
-    def _session(self) -> boto3.Session:
-        return aws_session(self._given.region or None)
+    def _runtime_address(self) -> str:
+        return str(aws_client(self.session, "sagemaker-runtime").meta.endpoint_url)
 
     @cached_property
     def _s3(self) -> Any:
-        return aws_client(self._session, "s3")
+        return aws_client(self.session, "s3")
 
     @cached_property
     def _logs(self) -> Any:
-        return aws_client(self._session, "logs")
+        return aws_client(self.session, "logs")
 
     @cached_property
     def _account(self) -> str:
         with aws_errors("sts"):
-            return str(aws_client(self._session, "sts").get_caller_identity()["Account"])
+            return str(aws_client(self.session, "sts").get_caller_identity()["Account"])
 
     def _default_bucket(self) -> str:
-        """Return the name that SageMaker's own tools give to an account's bucket."""
-        return f"sagemaker-{self._session.region_name}-{self._account}"
+        return default_bucket(self.session, self._account)
 
     def _owner(self) -> str:
         """Return whose the bucket must be: that name can be guessed, so somebody else may have made it first."""
