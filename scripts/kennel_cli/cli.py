@@ -1,7 +1,6 @@
 """The command `kennel`."""
 
 import functools
-import inspect
 import io
 import json
 import sys
@@ -55,6 +54,8 @@ from kennel_cli.places import (
     given_settings,
     job_options,
     platform_of,
+    text_option,
+    with_options,
     with_settings,
 )
 from kennel_cli.platforms.account import aws_sentence
@@ -105,23 +106,22 @@ def _leave(message: str) -> None:
 
 def _with_hyperparameters(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one option a hyperparameter, made from its declaration; they arrive as `hyperparameters`."""
-    own = [p for p in inspect.signature(command).parameters.values() if p.name != "hyperparameters"]
-    declared = [d for d in DECLARATIONS.values() if d.name != "weights"]  # it has an option of its own
-    options = []
-    for d in declared:
-        flag, text = "--" + d.name.replace("_", "-"), f"{d.help}; {d.bounds} (default {d.default})"
-        option = typer.Option(flag, help=text, metavar=d.type.__name__.upper(), rich_help_panel="Hyperparameters")
-        kind = Annotated[str | None, option]
-        options.append(inspect.Parameter(d.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+    options = [
+        text_option(
+            d.name,
+            "--" + d.name.replace("_", "-"),
+            help=f"{d.help}; {d.bounds} (default {d.default})",
+            metavar=d.type.__name__.upper(),
+            rich_help_panel="Hyperparameters",
+        )
+        for d in DECLARATIONS.values()
+        if d.name != "weights"  # it has an option of its own
+    ]
 
-    def wrapper(**values: Any) -> None:
-        given = {d.name: values.pop(d.name) for d in declared}
-        command(**values, hyperparameters={name: value for name, value in given.items() if value is not None})
+    def with_given(values: dict[str, Any], given: dict[str, str]) -> None:
+        command(**values, hyperparameters=given)
 
-    wrapper.__doc__ = command.__doc__
-    wrapper.__name__ = command.__name__
-    wrapper.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
-    return wrapper
+    return with_options(command, options, with_given, hidden="hyperparameters")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,7 +1,7 @@
 """The option `--on`: where jobs and endpoints run."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import fields
 from enum import StrEnum
@@ -105,41 +105,50 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
     """Give a command one option for each of these settings; `platform_of` takes what they say before all else."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(command, eval_str=True)
-        options = [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[
-                    str | None,
-                    typer.Option(
-                        *(("--instance-type",) if name.endswith("_instance") else ()),
-                        f"--{name.replace('_', '-')}",
-                        help=_HELP[name],
-                        rich_help_panel=_PANEL,
-                    ),
-                ],
-            )
-            for name in names
-        ]
+        options = []
+        for name in names:
+            flags = (*(("--instance-type",) if name.endswith("_instance") else ()), f"--{name.replace('_', '-')}")
+            options.append(text_option(name, *flags, help=_HELP[name], rich_help_panel=_PANEL))
 
-        def wrapper(**values: Any) -> None:
-            given = {name: values.pop(name) for name in names}
-            before = _GIVEN.set({name: value for name, value in given.items() if value is not None})
+        def with_given(values: dict[str, Any], given: dict[str, str]) -> None:
+            before = _GIVEN.set(given)
             try:
                 command(**values)
             finally:
                 _GIVEN.reset(before)
 
-        wrapper.__doc__ = command.__doc__
-        wrapper.__name__ = command.__name__
-        wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*signature.parameters.values(), *options]
-        )
-        return wrapper
+        return with_options(command, options, with_given)
 
     return decorate
+
+
+def text_option(name: str, *flags: str, **more: Any) -> inspect.Parameter:
+    """Return an option of a command, for a text or None; `more` is what `typer.Option` takes."""
+    annotation = Annotated[str | None, typer.Option(*flags, **more)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def with_options(
+    command: Callable[..., None],
+    options: Sequence[inspect.Parameter],
+    call: Callable[[dict[str, Any], dict[str, str]], None],
+    hidden: str = "",
+) -> Callable[..., None]:
+    """Return a command with more options: `call` is given its own values, and those of the options that were given.
+
+    `hidden` is a parameter of the command that `call` fills.
+    """
+
+    def wrapper(**values: Any) -> None:
+        given = {option.name: values.pop(option.name) for option in options}
+        call(values, {name: value for name, value in given.items() if value is not None})
+
+    own = inspect.signature(command, eval_str=True)
+    shown = [parameter for parameter in own.parameters.values() if parameter.name != hidden]
+    wrapper.__doc__ = command.__doc__
+    wrapper.__name__ = command.__name__
+    wrapper.__signature__ = own.replace(parameters=[*shown, *options])  # type: ignore[attr-defined]
+    return wrapper
 
 
 def given_settings() -> Mapping[str, str]:
