@@ -97,6 +97,12 @@ def logs(account):
 
 
 @pytest.fixture
+def job(sagemaker):
+    """A finished training job called dogs; moto's jobs end at once."""
+    return finished_job(sagemaker)
+
+
+@pytest.fixture
 def stubbed(platform):
     """The platform with a SageMaker client that answers what it is told to, in order, and checks what it is asked."""
     with Stubber(platform.sagemaker) as stubber:
@@ -119,6 +125,20 @@ def kennel(account, settings, monkeypatch, capsys, home):
         return Ended(ended.value.code or 0, written.out, written.err)
 
     return run
+
+
+def finished_job(sagemaker, **more):
+    """Make a training job called dogs, which moto has completed; `more` are members of its request."""
+    sagemaker.create_training_job(
+        TrainingJobName="dogs",
+        AlgorithmSpecification={"TrainingImage": SETTINGS["KENNEL_IMAGE"], "TrainingInputMode": "File"},
+        RoleArn=SETTINGS["KENNEL_ROLE"],
+        OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/training"},
+        ResourceConfig={"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 50},
+        StoppingCondition={"MaxRuntimeInSeconds": 60},
+        **more,
+    )
+    return "dogs"
 
 
 def keys(s3):

@@ -16,20 +16,6 @@ ENDPOINT_ROLE = "arn:aws:iam::123456789012:role/kennel-endpoint"
 ARN = f"arn:aws:sagemaker:{REGION}:123456789012:endpoint/dogs"
 
 
-@pytest.fixture
-def job(sagemaker):
-    """A finished training job called dogs; moto's jobs end at once."""
-    sagemaker.create_training_job(
-        TrainingJobName="dogs",
-        AlgorithmSpecification={"TrainingImage": SETTINGS["KENNEL_IMAGE"], "TrainingInputMode": "File"},
-        RoleArn=SETTINGS["KENNEL_ROLE"],
-        OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/training"},
-        ResourceConfig={"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 50},
-        StoppingCondition={"MaxRuntimeInSeconds": 60},
-    )
-    return "dogs"
-
-
 def dry_run(kennel, *arguments):
     """Return the requests that a dry run prints, each valid."""
     ended = kennel("deploy", "--on", "aws", "--dry-run", *arguments)

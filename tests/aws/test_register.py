@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from botocore.exceptions import ClientError
+from moto.sagemaker.models import sagemaker_backends
 
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.validation import validate
-from tests.aws.conftest import BUCKET, SETTINGS, keys
+from tests.aws.conftest import BUCKET, REGION, SETTINGS, finished_job, keys
 
 METRICS = [
     {"MetricName": "test_accuracy", "Value": 0.91, "Timestamp": 0},
@@ -15,20 +17,11 @@ METRICS = [
 
 
 @pytest.fixture
-def job(sagemaker, s3, monkeypatch):
+def job(sagemaker, s3):
     """A finished training job called dogs, whose metrics moto makes up: they are put right here."""
-    sagemaker.create_training_job(
-        TrainingJobName="dogs",
-        AlgorithmSpecification={"TrainingImage": SETTINGS["KENNEL_IMAGE"], "TrainingInputMode": "File"},
-        RoleArn=SETTINGS["KENNEL_ROLE"],
-        OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/training"},
-        ResourceConfig={"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 50},
-        StoppingCondition={"MaxRuntimeInSeconds": 60},
-    )
-    from moto.sagemaker.models import sagemaker_backends
-
-    sagemaker_backends["123456789012"]["eu-west-1"].training_jobs["dogs"].final_metric_data_list = METRICS
-    return "dogs"
+    name = finished_job(sagemaker)
+    sagemaker_backends["123456789012"][REGION].training_jobs[name].final_metric_data_list = METRICS
+    return name
 
 
 def test_a_model_is_registered_with_its_metrics_and_waits_for_approval(kennel, sagemaker, s3, job):
@@ -105,13 +98,7 @@ def test_this_machines_registry_counts_versions_and_takes_approvals(tmp_path):
         (2, "Approved"),
         (1, "PendingManualApproval"),
     ]
-    with pytest.raises(sagemaker_error(), match="already exists"):
+    with pytest.raises(ClientError, match="already exists"):
         sagemaker.create_model_package_group(ModelPackageGroupName="breeds")
-    with pytest.raises(sagemaker_error(), match="model package group cats does not exist"):
+    with pytest.raises(ClientError, match="model package group cats does not exist"):
         sagemaker.create_model_package(ModelPackageGroupName="cats")
-
-
-def sagemaker_error():
-    from botocore.exceptions import ClientError
-
-    return ClientError

@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from tests.aws.conftest import BUCKET, SETTINGS
+from tests.aws.conftest import BUCKET, SETTINGS, finished_job
 from tests.job_output import write_job_output
 
 DATA = f"s3://{BUCKET}/kennel/data/0123456789abcdef/"
@@ -16,15 +16,7 @@ DATA = f"s3://{BUCKET}/kennel/data/0123456789abcdef/"
 def job(sagemaker):
     """A training job that moto has completed."""
     source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": DATA}}
-    sagemaker.create_training_job(
-        TrainingJobName="dogs",
-        AlgorithmSpecification={"TrainingImage": SETTINGS["KENNEL_IMAGE"], "TrainingInputMode": "File"},
-        RoleArn=SETTINGS["KENNEL_ROLE"],
-        InputDataConfig=[{"ChannelName": "training", "DataSource": source}],
-        OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/training"},
-        ResourceConfig={"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 50},
-        StoppingCondition={"MaxRuntimeInSeconds": 3600},
-    )
+    finished_job(sagemaker, InputDataConfig=[{"ChannelName": "training", "DataSource": source}])
 
 
 def upload(s3, folder, prefix=""):

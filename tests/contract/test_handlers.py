@@ -4,7 +4,6 @@ import http.server
 import io
 import json
 import shutil
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tests.contract.box import end, start_server
 from tests.contract.test_hosting import error, probabilities
 from tests.contract.test_telemetry import line_of
 from tests.samples import save_random_model
+from tests.sites import listening
 from tests.wheels import write_wheel
 
 SCRIPTS = Path(__file__).with_name("scripts")
@@ -144,12 +144,8 @@ def photo_site():
         def log_message(self, *arguments):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Photo) as site:
-        thread = threading.Thread(target=site.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{site.server_address[1]}/dog.jpg"
-        site.shutdown()
-        thread.join()
+    with listening(Photo) as site:
+        yield f"http://127.0.0.1:{site.server_port}/dog.jpg"
 
 
 @pytest.mark.process_only  # the photo is on this machine's loopback

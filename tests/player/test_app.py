@@ -4,9 +4,7 @@ import io
 import json
 import socket
 import sys
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from kennel_cli import cli
 from kennel_cli.app.collection import Collection, CollectionError
 from kennel_cli.app.server import About, create_page, look_at
 from kennel_cli.predictor import ImagePredictor, PredictionError
+from tests.sites import answering
 
 HOST = "localhost:8501"
 OWN = {"Host": HOST, "Origin": f"http://{HOST}"}
@@ -192,39 +191,18 @@ def test_a_class_of_the_model_that_leaves_the_folder_is_refused(tmp_path, label)
 
 @contextmanager
 def model(*statuses):
-    """A server that answers with each of the statuses once."""
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            status = statuses[len(asked)]
-            asked.append(self.headers["Accept"])
-            good = {"labels": ["cat"], "predictions": [[{"label": "cat", "index": 0, "probability": 1.0}]]}
-            body = json.dumps(good if status == 200 else {"error": f"refused with {status}"}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield ImagePredictor(url=f"http://127.0.0.1:{server.server_port}", attempts=1), asked
-        finally:
-            server.shutdown()
-            thread.join()
+    """A server that answers with each of the statuses once, and what it was asked for."""
+    good = {"labels": ["cat"], "predictions": [[{"label": "cat", "index": 0, "probability": 1.0}]]}
+    said = {status: good if status == 200 else {"error": f"refused with {status}"} for status in statuses}
+    with answering(*[(status, json.dumps(said[status]).encode(), {}) for status in statuses]) as (url, asked):
+        yield ImagePredictor(url=url, attempts=1), asked
 
 
 def test_a_model_says_its_classes_and_whether_it_explains(predictor):
     assert look_at(predictor) == About(("blue", "green", "red"), explains=True)
     with model(406, 200) as (other, asked):
         assert look_at(other) == About(("cat",), explains=False)
-    assert ["explain=true" in accept for accept in asked] == [True, False]
+    assert ["explain=true" in headers["Accept"] for _, headers, _ in asked] == [True, False]
     with model(200) as (silent, _):
         assert look_at(silent) == About(("cat",), explains=False)
 

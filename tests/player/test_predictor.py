@@ -3,8 +3,6 @@
 import io
 import json
 import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 import numpy as np
@@ -24,6 +22,7 @@ from kennel_cli.prediction import retries
 from kennel_cli.prediction.drawing import GREEN, RED, draw_answer
 from kennel_cli.predictor import ImagePredictor, Prediction, PredictionError
 from kennel_cli.servers import AddressError
+from tests.sites import answering
 
 ANSWER = {
     "labels": ["beagle", "boxer"],
@@ -77,35 +76,6 @@ def waits(monkeypatch):
     seconds = []
     monkeypatch.setattr(retries.time, "sleep", seconds.append)
     return seconds
-
-
-@contextmanager
-def server(*answers):
-    """A server that gives each of the answers (status, body, headers) once, and the last of them from then on."""
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            asked.append((self.path, dict(self.headers), body))
-            status, answer, headers = answers[min(len(asked), len(answers)) - 1]
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(answer))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *arguments):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.server_port}", asked
-        finally:
-            listening.shutdown()
-            thread.join()
 
 
 def answered(**headers):
@@ -193,7 +163,7 @@ def test_many_pictures_are_asked_for_at_once_and_taken_when_their_turn_comes():
 
 
 def test_a_picture_too_large_to_be_sent_without_loss_is_sent_as_jpeg():
-    with server(answered()) as (url, asked):
+    with answering(answered()) as (url, asked):
         predictor = ImagePredictor(url=url)
         predictor.predict(Image.new("RGB", (2000, 1000)))
         predictor.predict(Image.new("RGB", (2000, 1001)))
@@ -272,7 +242,7 @@ def test_an_endpoint_that_is_not_there_is_said(served):
 
 
 def test_a_server_that_is_not_there_is_one_sentence(waits):
-    with server(answered()) as (url, _):
+    with answering(answered()) as (url, _):
         pass
     with pytest.raises(PredictionError) as caught:
         ImagePredictor(url=url).predict(b"")
@@ -282,7 +252,7 @@ def test_a_server_that_is_not_there_is_one_sentence(waits):
 
 @pytest.mark.parametrize("body", [b"[[0.2, 0.8]]", b"<html>", b'{"predictions": [[{"class": "a"}]], "labels": []}'])
 def test_an_answer_of_another_kind_is_said(body):
-    with server((200, body, {})) as (url, _), pytest.raises(PredictionError, match="does not name classes"):
+    with answering((200, body, {})) as (url, _), pytest.raises(PredictionError, match="does not name classes"):
         ImagePredictor(url=url).predict(b"")
 
 
@@ -291,7 +261,7 @@ def test_an_answer_of_another_kind_is_said(body):
 
 def test_a_busy_server_is_asked_again_as_late_as_it_says(waits):
     answers = (refused(503, "busy", Retry_After="7"), refused(429, "slow down"), answered())
-    with server(*answers) as (url, asked):
+    with answering(*answers) as (url, asked):
         assert ImagePredictor(url=url).predict(b"") == BOXER
     assert len(asked) == 3
     assert waits[0] == 7
@@ -299,7 +269,7 @@ def test_a_busy_server_is_asked_again_as_late_as_it_says(waits):
 
 
 def test_who_stays_busy_is_not_asked_for_ever_and_what_it_says_is_kept(waits):
-    with server(refused(503, "64 requests are in work already")) as (url, asked):
+    with answering(refused(503, "64 requests are in work already")) as (url, asked):
         with pytest.raises(PredictionError, match=r"^64 requests are in work already$") as caught:
             ImagePredictor(url=url, attempts=3).predict(b"")
         assert (len(asked), len(waits), caught.value.status) == (3, 2, 503)
@@ -310,14 +280,14 @@ def test_who_stays_busy_is_not_asked_for_ever_and_what_it_says_is_kept(waits):
 
 def test_who_asks_for_an_hour_is_told_so_at_once(waits):
     answer = refused(503, "maintenance", Retry_After="3600")
-    with server(answer) as (url, asked), pytest.raises(PredictionError, match="maintenance"):
+    with answering(answer) as (url, asked), pytest.raises(PredictionError, match="maintenance"):
         ImagePredictor(url=url).predict(b"")
     assert (len(asked), waits) == (1, [])
 
 
 @pytest.mark.parametrize("status", [400, 404, 406, 500])
 def test_what_will_not_be_better_is_not_asked_again(status, waits):
-    with server(refused(status, "no")) as (url, asked), pytest.raises(PredictionError, match=r"^no$"):
+    with answering(refused(status, "no")) as (url, asked), pytest.raises(PredictionError, match=r"^no$"):
         ImagePredictor(url=url).predict(b"")
     assert (len(asked), waits) == (1, [])
 
@@ -406,7 +376,7 @@ def test_on_aws_requests_are_those_of_boto3_which_does_not_ask_again_by_itself(m
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     busy = (429, b'{"message": "loading"}', {"x-amzn-errortype": "ModelNotReadyException"})
-    with server(busy, busy, answered()) as (url, asked):
+    with answering(busy, busy, answered()) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
         predictor = ImagePredictor("dogs", on="aws", region="eu-west-1", attempts=2)
         with pytest.raises(PredictionError, match=r"^loading$") as caught:

@@ -17,6 +17,7 @@ from kennel.serving import fetch
 from kennel.serving.codecs import decode_request
 from kennel.serving.errors import Late, RequestError, Unprocessable
 from kennel.serving.fetch import Fetcher, is_public
+from tests.sites import listening
 
 PHOTO = io.BytesIO()
 Image.new("RGB", (20, 20), (200, 50, 40)).save(PHOTO, "PNG")
@@ -59,13 +60,8 @@ class Site(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def port():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
-        site.daemon_threads = True
-        thread = threading.Thread(target=site.serve_forever)
-        thread.start()
-        yield site.server_address[1]
-        site.shutdown()
-        thread.join()
+    with listening(Site) as site:
+        yield site.server_port
 
 
 @pytest.fixture

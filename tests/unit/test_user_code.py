@@ -4,7 +4,6 @@ import http.server
 import json
 import socket
 import sys
-import threading
 
 import pytest
 
@@ -16,6 +15,7 @@ from kennel.serving.service import Settings, load_service
 from kennel.serving.user_code import TURN, HandlerError
 from tests.contract.bodies import b64, picture
 from tests.samples import save_random_model
+from tests.sites import listening
 from tests.wheels import write_wheel
 
 INFERENCE = """
@@ -202,18 +202,14 @@ class CodeArtifact(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def code_artifact(tmp_path, monkeypatch):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), CodeArtifact) as site:
+    with listening(CodeArtifact) as site:
         site.wheel = write_wheel(tmp_path / "repository", "kennel_greeting")
-        thread = threading.Thread(target=site.serve_forever)
-        thread.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL_CODEARTIFACT", f"http://127.0.0.1:{site.server_address[1]}")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CODEARTIFACT", f"http://127.0.0.1:{site.server_port}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         arn = "arn:aws:codeartifact:eu-central-1:123456789012:repository/pets/dogs"
         monkeypatch.setenv(CODE_ARTIFACT, arn)
         yield arn
-        site.shutdown()
-        thread.join()
 
 
 def test_packages_come_from_code_artifact_where_a_repository_is_named_c2_4(code_artifact, tmp_path, capfd):

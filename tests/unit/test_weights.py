@@ -17,6 +17,7 @@ from kennel.hyperparameters import BACKBONES
 from kennel.model import weights
 from kennel.model.backbones import build_backbone, load_weights
 from kennel.model.weights import SITE, download, find_weights, link_for_torchvision, published_files
+from tests.sites import listening
 
 
 @pytest.fixture
@@ -46,12 +47,10 @@ def site(tmp_path, monkeypatch):
 
     (tmp_path / "site").mkdir()
     handler = functools.partial(Handler, directory=tmp_path / "site")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with listening(handler) as server:
         monkeypatch.setenv(SITE, f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         yield tmp_path / "site", asked
-        server.shutdown()
 
 
 # the order
