@@ -123,7 +123,19 @@ def test_frozen_weights_are_not_judged():
     frozen, moving = [np.ones((2, 2))] * 3, [np.full((2, 2), 1 + 0.1 * step) for step in range(3)]
     series = [stored("a.weight", frozen), stored("b.weight", moving), stored("gradient/b.weight", moving)]
     assert not found("weight_update_ratio", *series)
-    assert found("weight_update_ratio", *series[:2])
+    assert found("weight_update_ratio:patience=0", *series[:2])
+
+
+def test_a_change_that_a_warm_up_loses_in_rounding_is_no_issue_unless_it_lasts():
+    still = [np.ones((2, 2))] * 31  # thirty changes of nothing
+    moving = [np.full((2, 2), 1 + 0.1 * step) for step in range(1, 20)]
+    assert not found("weight_update_ratio", stored("a.weight", still + moving))
+    assert len(found("weight_update_ratio:patience=0", stored("a.weight", still + moving))) == 30
+    assert [finding.step for finding in found("weight_update_ratio", stored("a.weight", [*still, *still]))] == [
+        *range(31, 62)
+    ]
+    leaping = [np.full((2, 2), value) for value in (1.0, 100.0, 100.0)]
+    assert len(found("weight_update_ratio", stored("a.weight", leaping))) == 1  # too much is too much at once
 
 
 def test_weights_may_be_compared_over_several_steps_and_by_other_norms():

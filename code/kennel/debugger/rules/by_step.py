@@ -24,22 +24,26 @@ def findings_by_step(
     quantity: str,
     verdict: str,
     thresholds: tuple[float, ...] = (),
+    borne: Callable[[float], int] = lambda number: 0,
 ) -> Iterator[Finding]:
     """Yield one finding a step at which any tensor is `wrong`; the tensor with the largest `worst` is its example.
 
-    `quantity` names the number, `verdict` says what is wrong with it.
+    `quantity` names the number, `verdict` says what is wrong with it. So many wrong numbers of a tensor in a row as
+    `borne` says are none yet.
     """
     readings: dict[int, list[_Reading]] = {}  # by the step over all modes, as each mode counts its own
     counts: dict[int, int] = {}
     curves: dict[int, list[tuple[int, float]]] = {}
     for series in checked:
+        row = 0
         for step, at in series.global_steps.items():
             number = value(series, step)
             if number is None:
                 continue
             counts[at] = counts.get(at, 0) + 1
             curves.setdefault(id(series), []).append((step, number))
-            if wrong(number):
+            row = row + 1 if wrong(number) else 0
+            if row > borne(number):
                 readings.setdefault(at, []).append(_Reading(series, step, number))
     finished: dict[int, Curve] = {}
     for at, found in sorted(readings.items()):

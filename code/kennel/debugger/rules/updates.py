@@ -17,8 +17,9 @@ class WeightUpdateRatio:
     """Size of the change of a layer's weights as a share of the weights (contract D3).
 
     AWS's page names no norm: here it is the Euclidean norm of the change over that of the weights before, plus
-    `epsilon`; `norm` offers two others. Weights without a gradient, where gradients of others were saved, are frozen
-    on purpose and not judged.
+    `epsilon`; `norm` offers two others. A change that is too small is an issue where it lasts: in a warm-up, that of
+    large weights is lost in rounding for a while, and nothing is wrong (AWS's own rule has no patience). Weights
+    without a gradient, where gradients of others were saved, are frozen on purpose and not judged.
     """
 
     name: ClassVar[str] = "weight_update_ratio"
@@ -28,6 +29,7 @@ class WeightUpdateRatio:
     large_threshold: float = parameter(10.0, "largest share that is no issue", low=0.0, high=INFINITY)
     small_threshold: float = parameter(1e-8, "smallest share that is no issue", low=0.0, high=INFINITY)
     epsilon: float = parameter(1e-9, "is added to the size of the weights", low=0.0, high=INFINITY)
+    patience: int = parameter(30, "judged steps in a row that may change too little; 0 is AWS's own", low=0)
     norm: str = parameter("l2", "how a layer becomes one number (not AWS's)", choices=("l2", "mean", "max"))
 
     def needs(self) -> Iterator[Need]:
@@ -53,6 +55,7 @@ class WeightUpdateRatio:
             quantity="the change, as a share of the weights,",
             verdict=f"not within {self.small_threshold:g} and {self.large_threshold:g}",
             thresholds=(self.small_threshold, self.large_threshold),
+            borne=lambda ratio: self.patience if ratio < self.small_threshold else 0,
         )
 
 
