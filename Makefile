@@ -18,7 +18,7 @@ story: setup ## search, train, register, serve, change the script, as a person t
 	@DATA="$(DATA)" WEIGHTS="$(WEIGHTS)" BACKBONE="$(BACKBONE)" ON="$(ON)" scripts/story
 
 test: setup ## run all tests, one file a core at a time
-	@KENNEL_CORES=1 $(bin)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile
+	@KENNEL_CORES=1 $(bin)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## check format, style and types
 	@$(bin)/ruff format --check .
@@ -43,6 +43,9 @@ bench-fine-tune: setup ## time fine-tuning against the bare training step and th
 
 bench-serve: setup ## compare the server with others, installed from PyPI into build/peers (needs a network; an hour)
 	@$(bin)/python -m tests.benchmarks.bench_serve
+
+bench-upload: setup ## time the upload of 10,000 files against `aws s3 cp`, to an S3 of this machine (needs a network)
+	@$(bin)/python -m tests.benchmarks.bench_upload
 
 bench-watch: setup ## time a training step with the debugger and the profiler against one without
 	@$(bin)/python -m tests.benchmarks.bench_watch
@@ -83,4 +86,4 @@ lock: setup ## pin the newest versions that docker/requirements.in and tests/req
 clean: ## remove the environment and all caches in this folder
 	@rm -rf .venv .venv-sdk .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 
-.PHONY: help setup demo story test lint format data bench-train bench-tune bench-fine-tune bench-serve bench-watch build smoke sdk-smoke infrastructure push sbom audit lock clean
+.PHONY: help setup demo story test lint format data bench-train bench-tune bench-fine-tune bench-serve bench-upload bench-watch build smoke sdk-smoke infrastructure push sbom audit lock clean

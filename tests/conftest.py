@@ -10,6 +10,21 @@ import torchvision
 
 from tests.samples import save_random_model, write_colour_images
 
+# these take minutes each: they are begun first, so that no core waits for them at the end
+_LONG = (
+    "test_dogs10.py",
+    "aws/test_story.py",
+    "player/test_tuning_jobs.py",
+    "fuzz/test_requests.py",
+    "player/test_notebook.py",
+    "player/test_tune.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest; the others stay in their order."""
+    items.sort(key=lambda item: next((i for i, name in enumerate(_LONG) if item.path.match(name)), len(_LONG)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_downloads() -> Iterator[None]:
