@@ -10,11 +10,10 @@ import boto3
 
 from kennel.errors import KennelError
 from kennel_cli.platforms.account import aws_client, aws_errors
-from kennel_cli.platforms.cloudwatch import GROUP
+from kennel_cli.platforms.cloudwatch import GROUP, TRANSFORM_GROUP
 from kennel_cli.registry import find_repository
 from kennel_cli.stacks import owned_resources
 
-TRANSFORM_GROUP = "/aws/sagemaker/TransformJobs"
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")  # good for a stack, a repository and a CodeBuild project
 _LONGEST = 64
 _SOURCE_TYPES = {"github.com": "GITHUB", "bitbucket.org": "BITBUCKET"}  # hosts, by CodeBuild's names for them
@@ -76,13 +75,14 @@ def stack_values(
     return values | {parameter: str(value).lower() for parameter, value in is_new.items()}
 
 
-def stack_request(name: str, values: Mapping[str, str]) -> dict[str, Any]:
+def stack_request(name: str, values: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, Any]:
     """Return the request with which the stack is created or updated. Raises InfrastructureError without a template."""
     return {
         "StackName": name,
         "TemplateBody": template(),
         "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
         "Capabilities": ["CAPABILITY_IAM"],
+        **({"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]} if tags else {}),
     }
 
 

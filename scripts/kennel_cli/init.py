@@ -1,7 +1,7 @@
 """The command `kennel init`: make what Kennel needs of an AWS account, and write the settings that name it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -50,17 +50,20 @@ def init(
         }
     if kms:
         given["CreateKey"] = "true"
-    session = aws_session(region or read_settings({}).region or None, "cloudformation")
-    _make(session, name, given, dry_run, yes)
+    settings = read_settings({})
+    session = aws_session(region or settings.region or None, "cloudformation")
+    _make(session, name, given, settings.tags, dry_run, yes)
 
 
-def _make(session: boto3.Session, name: str, given: dict[str, str], dry_run: bool, yes: bool) -> None:
+def _make(
+    session: boto3.Session, name: str, given: dict[str, str], tags: Mapping[str, str], dry_run: bool, yes: bool
+) -> None:
     cloudformation = aws_client(session, "cloudformation")
     with aws_errors("cloudformation"):
         stack = find_stack(cloudformation, name)
     if stack:
         check_ready(stack)
-    request = infrastructure.stack_request(name, infrastructure.stack_values(session, name, stack, given))
+    request = infrastructure.stack_request(name, infrastructure.stack_values(session, name, stack, given), tags)
     if dry_run:
         print(json.dumps(request, indent=2))
         return

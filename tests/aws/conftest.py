@@ -1,18 +1,21 @@
-"""An AWS account that moto plays, and the command `kennel` in this process, where moto can see it."""
+"""An AWS account that moto's server plays over HTTP, and the command `kennel` in this process."""
 
 import functools
 import io
 import os
 import sys
+import threading
 import time
 from dataclasses import dataclass
 
 import boto3
 import botocore.session
 import pytest
+import urllib3
 from botocore.stub import Stubber
-from moto import mock_aws
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from rich.console import Console
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from kennel_cli import cli
 from kennel_cli.platforms.aws import AwsPlatform
@@ -47,15 +50,55 @@ class Ended:
     stderr: str
 
 
+@dataclass(frozen=True)
+class Service:
+    """AWS on this machine."""
+
+    address: str
+    asked: list[tuple[str, str, int]]  # method, path and status of each request since the test began
+
+
+@pytest.fixture(scope="session")
+def aws_server():
+    """moto's server, in a thread of this process, where tests can look at what it remembers."""
+    play, asked = DomainDispatcherApplication(create_backend_app), []
+
+    def application(environ, start_response):
+        def start(status, *more):
+            asked.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], int(status[:3])))
+            return start_response(status, *more)
+
+        return play(environ, start)
+
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=QuietHandler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield Service(f"http://127.0.0.1:{server.server_port}", asked)
+    server.shutdown()
+    thread.join()
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Keeps connections open, as AWS does, and logs nothing."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *arguments):
+        pass
+
+
 @pytest.fixture
-def account(monkeypatch):
+def account(aws_server, monkeypatch):
     """An AWS account with nothing in it."""
     for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
-    with mock_aws():
-        yield
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws_server.address)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # else one test's settings are the next one's
+    assert urllib3.request("POST", f"{aws_server.address}/moto-api/reset").status == 200
+    aws_server.asked.clear()
+    return aws_server
 
 
 @pytest.fixture

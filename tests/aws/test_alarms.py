@@ -46,6 +46,8 @@ def test_an_endpoint_on_cpus_has_alarms_of_latency_errors_and_what_its_instances
     for alarm in found.values():
         assert alarm["TreatMissingData"] == "notBreaching"
         assert alarm["AlarmActions"] == alarm["OKActions"] == [TOPIC]
+        tags = cloudwatch.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])["Tags"]
+        assert {"Key": "team", "Value": "vision"} in tags
     assert "kennel-dogs-latency: One request of a hundred takes the model of dogs more than 250 ms." in ended.stdout
     assert ended.stdout.splitlines()[-1] == "undo it with: kennel alarms dogs --off"
 

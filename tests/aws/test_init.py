@@ -9,7 +9,8 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from moto.cloudformation.models import CloudFormationBackend, Event, Stack, cloudformation_backends
+from botocore.httpsession import URLLib3Session
+from moto.cloudformation.models import Event, Stack, cloudformation_backends
 from moto.core.authorization import enable_iam_authentication
 
 from kennel_cli import infrastructure, stacks
@@ -59,6 +60,7 @@ def test_an_empty_account_gets_all_of_it_and_the_folder_its_settings(kennel, clo
     ended = kennel("init", "--yes")
     assert (ended.code, ended.stderr) == (0, "")
     made = outputs(cloudformation)
+    assert {"Key": "team", "Value": "vision"} in described(cloudformation)["Tags"]
     assert re.search(r"^\d\d:\d\d:\d\d  kennel +CREATE_COMPLETE$", ended.stdout, re.MULTILINE)
     assert f"RepositoryUri {made['RepositoryUri']}\n" in ended.stdout
     assert ended.stdout.endswith(f"its settings are in {folder / 'kennel.toml'}\n")
@@ -303,7 +305,7 @@ def test_a_network_that_goes_away_says_that_the_stack_goes_on(kennel, monkeypatc
         raise EndpointConnectionError(endpoint_url="https://cloudformation")
 
     def wait(seconds):
-        monkeypatch.setattr(CloudFormationBackend, "describe_stacks", lose)
+        monkeypatch.setattr(URLLib3Session, "send", lose)
 
     monkeypatch.setattr(Stack, "create_resources", lambda stack: setattr(stack, "status", "CREATE_IN_PROGRESS"))
     monkeypatch.setattr(Stack, "outputs", None)
@@ -315,7 +317,7 @@ def test_a_network_that_goes_away_says_that_the_stack_goes_on(kennel, monkeypatc
 
 
 def test_a_permission_that_is_missing_is_said_with_its_action_and_its_remedy(kennel, monkeypatch):
-    iam = boto3.client("iam")
+    iam = boto3.client("iam", region_name=REGION)
     iam.create_user(UserName="ann")
     looks = {"Effect": "Allow", "Action": ["cloudformation:Describe*", "ecr:*", "logs:*"], "Resource": "*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [looks]})

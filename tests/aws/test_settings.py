@@ -120,7 +120,7 @@ TRUST = {
 @pytest.fixture
 def whole(s3, settings, monkeypatch):
     """An account in which nothing is missing but the image's tag."""
-    iam = boto3.client("iam")
+    iam = boto3.client("iam", region_name=REGION)
     iam.create_role(RoleName="kennel", AssumeRolePolicyDocument=json.dumps(TRUST))
     ecr = boto3.client("ecr", region_name=REGION)
     ecr.create_repository(repositoryName="kennel")

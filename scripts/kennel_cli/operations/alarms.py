@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.html
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -73,7 +73,7 @@ def alarms(
         return
     found = describe_endpoint(services, endpoint)
     namespace = metrics_namespace(services, found.variant.model)
-    made = alarm_calls(found, latency_ms, namespace, topic)
+    made = alarm_calls(found, latency_ms, namespace, topic, services.tags)
     names = {call.request["AlarmName"] for call in made}
     before = [own_name(endpoint, purpose) for purpose in PURPOSES]  # there may be more, of other machines
     carry_out(services, [*made, *deletions(services, [name for name in before if name not in names])], dry_run)
@@ -86,13 +86,15 @@ def alarms(
     say(f"undo it with: kennel alarms {endpoint} --off")
 
 
-def alarm_calls(endpoint: Endpoint, latency_ms: float | None, namespace: str, topic: str | None) -> list[Call]:
+def alarm_calls(
+    endpoint: Endpoint, latency_ms: float | None, namespace: str, topic: str | None, tags: Mapping[str, str]
+) -> list[Call]:
     """Return what makes the alarms of an endpoint.
 
     `namespace` is where the server says its own figures, or "". An asynchronous endpoint has no limit of latency
     unless `latency_ms` is given: its requests may take an hour.
     """
-    return [_call(endpoint, watch, topic) for watch in _watches(endpoint, latency_ms, namespace)]
+    return [_call(endpoint, watch, topic, tags) for watch in _watches(endpoint, latency_ms, namespace)]
 
 
 def rollback_alarms(services: Services, endpoint: str) -> list[str]:
@@ -180,9 +182,9 @@ def _resources(endpoint: Endpoint) -> Iterator[tuple[str, str, int]]:
         yield "gpu_memory", "GPUMemoryUtilization", number
 
 
-def _call(endpoint: Endpoint, watch: _Watch, topic: str | None) -> Call:
+def _call(endpoint: Endpoint, watch: _Watch, topic: str | None, tags: Mapping[str, str]) -> Call:
     last, above = watch.minutes
-    request = {
+    request: dict[str, Any] = {
         "AlarmName": own_name(endpoint.name, watch.purpose),
         "AlarmDescription": watch.says,
         **watch.metric,
@@ -192,6 +194,8 @@ def _call(endpoint: Endpoint, watch: _Watch, topic: str | None) -> Call:
         "ComparisonOperator": "GreaterThanThreshold",
         "TreatMissingData": "notBreaching",  # no request is no trouble
     }
+    if tags:
+        request["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
     if topic:
         request |= {"AlarmActions": [topic], "OKActions": [topic]}
     return Call("cloudwatch", "PutMetricAlarm", request)

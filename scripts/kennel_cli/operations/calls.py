@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 from kennel.errors import KennelError
 from kennel_cli.places import console, given_settings
-from kennel_cli.platforms.account import aws_client, aws_errors
+from kennel_cli.platforms.account import aws_client, aws_errors, console_address
 from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.validation import validate
 
@@ -44,11 +44,16 @@ class Services:
         return str(self._session.region_name)
 
     @property
+    def tags(self) -> Mapping[str, str]:
+        """The user's tags, of all that is created. Raises SettingsError."""
+        from kennel_cli.user_settings import read_settings  # noqa: PLC0415 - slow to import
+
+        return read_settings(given_settings()).tags
+
+    @property
     def console(self) -> str:
         """The address of the region's management console."""
-        domains = {"aws-cn": "amazonaws.cn", "aws-us-gov": "amazonaws-us-gov.com"}
-        domain = domains.get(self._session.get_partition_for_region(self.region), "aws.amazon.com")
-        return f"https://{self.region}.console.{domain}"
+        return console_address(self._session)
 
     def send(self, call: Call) -> Any:
         """Send a request and return the answer. Raises AwsError, and ClientError for what is about the request."""
