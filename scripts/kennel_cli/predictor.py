@@ -13,15 +13,17 @@ from pathlib import Path
 from types import TracebackType
 
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from PIL import Image
 from rich.console import Console
 
 from kennel.errors import KennelError
-from kennel_cli.platforms.account import aws_client
+from kennel_cli.platforms.account import AwsError, aws_client
 from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.choice import DOCKER, LOCAL
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.prediction.answers import Answer, Prediction, PredictionError, accept_header, read_answer
+from kennel_cli.prediction.asynchronous import AsyncTransport, output_of
 from kennel_cli.prediction.drawing import draw_answer
 from kennel_cli.prediction.in_process import ModelTransport
 from kennel_cli.prediction.pictures import Picture, picture_bytes, picture_name, save_picture
@@ -63,10 +65,10 @@ class ImagePredictor:
     ) -> None:
         """Take one of `endpoint`, `url` and `model_dir`.
 
-        An endpoint runs on this machine, or with `on="aws"` in `region`, that of the user's settings unless given; a
-        `runtime` client other than theirs may be given. A model that is busy is asked up to `attempts` times
-        in all. Raises KennelError for more or less than one model, AddressError, AwsError, or MissingPackages where a
-        model folder cannot be run.
+        An endpoint runs on this machine, or with `on="aws"` in `region`, that of the user's settings unless given; an
+        asynchronous one is asked through its bucket. A `runtime` client other than theirs may be given. A model that
+        is busy is asked up to `attempts` times in all. Raises KennelError for more or less than one model,
+        AddressError, AwsError, or MissingPackages where a model folder cannot be run.
         """
         models = {"endpoint": endpoint, "url": url, "model_dir": model_dir}
         given = [name for name, value in models.items() if value]
@@ -77,8 +79,11 @@ class ImagePredictor:
         self._attempts = attempts
         self._threads = threads
         if endpoint:
-            client = runtime or _runtime(on, region, threads)
-            self._transport: Transport = RuntimeTransport(client, endpoint, AWS_LIMIT if on == AWS else SERVER_LIMIT)
+            self._transport: Transport = (
+                RuntimeTransport(runtime, endpoint, AWS_LIMIT if on == AWS else SERVER_LIMIT)
+                if runtime
+                else _endpoint_transport(endpoint, on, region, threads)
+            )
         elif url:
             self._transport = HttpTransport(url, threads)
         else:
@@ -155,11 +160,19 @@ class ImagePredictor:
         self.close()
 
 
-def _runtime(on: str, region: str | None, threads: int) -> Runtime:
+def _endpoint_transport(endpoint: str, on: str, region: str | None, threads: int) -> Transport:
     if on != AWS:
-        return LocalSageMakerRuntime(kennel_home())
+        return RuntimeTransport(LocalSageMakerRuntime(kennel_home()), endpoint, SERVER_LIMIT)
     session = AwsPlatform(Console(), {"region": region} if region else {}).session
     # boto3 would ask again too, and does not know which of a model's errors pass
     config = Config(retries={"total_max_attempts": 1}, read_timeout=70, max_pool_connections=threads)
     client: Runtime = aws_client(session, "sagemaker-runtime", config)
-    return client
+    try:
+        # who may only ask an endpoint, or reaches no other service, is not kept waiting; a wrong name is told later
+        once = Config(retries={"total_max_attempts": 1}, connect_timeout=3, read_timeout=10)
+        output = output_of(aws_client(session, "sagemaker", once), endpoint)
+    except (ClientError, AwsError):
+        output = ""
+    if output:
+        return AsyncTransport(client, aws_client(session, "s3"), endpoint, output)
+    return RuntimeTransport(client, endpoint, AWS_LIMIT)

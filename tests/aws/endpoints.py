@@ -15,7 +15,8 @@ def make_endpoint(
         variant["ServerlessConfig"] = serverless
     else:
         variant |= {"InstanceType": instance, "InitialInstanceCount": count}
-    more = {"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://photos/out"}}} if asynchronous else {}
+    output = {"S3OutputPath": asynchronous if isinstance(asynchronous, str) else "s3://photos/out"}
+    more = {"AsyncInferenceConfig": {"OutputConfig": output}} if asynchronous else {}
     sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], **more)
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
     return name

@@ -31,7 +31,7 @@ def stubbed(monkeypatch, account):
 
 def test_a_model_that_answers_and_one_that_fails(stubbed):
     stubber, configured = stubbed
-    target = SageMakerTarget("dogs", "text/csv", 60.0, 16, REGION)
+    target = SageMakerTarget("dogs", "text/csv", 60.0, 16, boto3.Session(region_name=REGION))
     asked = {"EndpointName": "dogs", "Body": b"photo", "ContentType": "image/jpeg", "Accept": "text/csv"}
     stubber.add_response("invoke_endpoint", {"Body": StreamingBody(io.BytesIO(b"0.9,0.1"), 7)}, asked)
     stubber.add_client_error(
@@ -77,6 +77,8 @@ def test_the_command_measures_an_endpoint(kennel, tmp_path):
     test = json.loads((output / "load.json").read_text())
     assert (test["target"], test["place"]) == ("dogs", f"AWS {REGION}")
     assert 0 < test["steps"][0]["answered"] <= 40
+    assert kennel("bench-endpoint", "dogs", "--on", "aws", "--region", "us-east-1", *short).code == 0
+    assert json.loads((output / "load.json").read_text())["place"] == "AWS us-east-1"
 
 
 def test_without_credentials_it_is_one_sentence(kennel, monkeypatch):

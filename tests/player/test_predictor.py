@@ -378,6 +378,7 @@ def test_on_aws_requests_are_those_of_boto3_which_does_not_ask_again_by_itself(m
     busy = (429, b'{"message": "loading"}', {"x-amzn-errortype": "ModelNotReadyException"})
     with answering(busy, busy, answered()) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:1")  # whoever may only ask cannot look
         predictor = ImagePredictor("dogs", on="aws", region="eu-west-1", attempts=2)
         with pytest.raises(PredictionError, match=r"^loading$") as caught:
             predictor.predict(b"photo")

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from kennel.errors import DataError
+from kennel_cli.prediction.answers import IMAGE
 
 MOST = 500  # files of a folder that are sent, in turn; more would only fill the memory
 SIZE = (500, 375)  # of the made-up picture: what photos on the web often have
@@ -22,7 +23,6 @@ KINDS = {
     ".json": "application/json",
     ".jsonl": "application/jsonlines",
 }
-_ANY_IMAGE = "application/x-image"
 _QUALITY = 47  # of the made-up picture: 35 KB
 
 
@@ -51,7 +51,7 @@ def read_bodies(path: Path | None, content_type: str | None = None) -> tuple[Bod
         raise DataError(f"there is no picture or folder {path}")
     if not files:
         raise DataError(f"there is nothing to send in {path}; it should hold files that end in {', '.join(KINDS)}")
-    return tuple(Body(file.read_bytes(), content_type or KINDS.get(file.suffix.lower(), _ANY_IMAGE)) for file in files)
+    return tuple(Body(file.read_bytes(), content_type or KINDS.get(file.suffix.lower(), IMAGE)) for file in files)
 
 
 def photo() -> bytes:

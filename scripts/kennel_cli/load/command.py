@@ -1,6 +1,5 @@
 """The command `kennel bench-endpoint`: how much an endpoint carries, and how long its answers take."""
 
-import os
 import platform
 import re
 from collections.abc import Callable, Sequence
@@ -22,7 +21,8 @@ from kennel_cli.load.generator import Budget, Generator, Load
 from kennel_cli.load.screen import load_table
 from kennel_cli.load.summary import summarize
 from kennel_cli.load.targets import HttpTarget, LoadError, SageMakerTarget, Target, check
-from kennel_cli.places import Place, console
+from kennel_cli.places import Place, console, given_settings
+from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.settings import kennel_home
 
@@ -119,7 +119,8 @@ def _target(target: str, on: Place, accept: str, timeout: float, connections: in
     if on is Place.AWS:
         if not _NAME.fullmatch(target):
             raise LoadError(f"{target!r} is no name of an endpoint on AWS; leave out --on aws for an address")
-        return SageMakerTarget(target, accept, timeout, connections, os.environ.get("AWS_REGION") or None)
+        session = AwsPlatform(console, given_settings()).session
+        return SageMakerTarget(target, accept, timeout, connections, session)
     if _NAME.fullmatch(target):
         return HttpTarget(LocalSageMaker(kennel_home()).endpoint_url(target), accept, timeout, target)
     return HttpTarget(target, accept, timeout)

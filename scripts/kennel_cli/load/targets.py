@@ -5,13 +5,14 @@ import socket
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, NamedTuple, Protocol
 
+import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.util.wait import wait_for_read
 
 from kennel.errors import KennelError
 from kennel_cli.load.bodies import Body
-from kennel_cli.platforms.account import aws_client, aws_errors, aws_session
+from kennel_cli.platforms.account import aws_client, aws_errors
 from kennel_cli.servers import refusal, server_address
 
 NO_ANSWER = 0  # instead of a status
@@ -147,11 +148,10 @@ class HttpClient:
 
 
 class SageMakerTarget:
-    """An endpoint on AWS, in the region of `AWS_REGION` or of the user's profile."""
+    """An endpoint on AWS, in the region of a session."""
 
-    def __init__(self, endpoint: str, accept: str, timeout: float, connections: int, region: str | None) -> None:
-        """Take an endpoint's name. Raises AwsError when there is no region, or none of that name."""
-        session = aws_session(region)
+    def __init__(self, endpoint: str, accept: str, timeout: float, connections: int, session: boto3.Session) -> None:
+        """Take an endpoint's name."""
         self.name = endpoint
         self.place = f"AWS {session.region_name}"
         self._more = {"Accept": accept} if accept else {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kennel.errors import KennelError
 from kennel_cli.servers import refusal
 
+IMAGE = "application/x-image"  # the type of what is sent: whatever a file is called, its bytes say what it is
 BUSY = (429, 503)  # statuses of a server that would answer later
 _QUOTED = 100  # characters of an answer that a message repeats
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kennel_cli.platforms.means import require_image_packages
-from kennel_cli.prediction.answers import refused
-from kennel_cli.prediction.transports import IMAGE, SERVER_LIMIT, retry_after
+from kennel_cli.prediction.answers import IMAGE, refused
+from kennel_cli.prediction.transports import SERVER_LIMIT, retry_after
 
 if TYPE_CHECKING:
     from flask import Flask

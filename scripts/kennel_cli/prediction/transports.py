@@ -10,12 +10,11 @@ from urllib3.exceptions import HTTPError, InvalidHeader, ProtocolError, ReadTime
 
 from kennel_cli.platforms.account import aws_errors
 from kennel_cli.platforms.validation import validate
-from kennel_cli.prediction.answers import BUSY, Busy, PredictionError, refused
+from kennel_cli.prediction.answers import BUSY, IMAGE, Busy, PredictionError, refused
 from kennel_cli.servers import refusal, server_address
 
 SERVER_LIMIT = 100 * 2**20  # bytes of a body that Kennel's server takes (contract C1.8)
 AWS_LIMIT = 25 * 2**20  # bytes of a body that a real-time endpoint on AWS takes (contract C1.8)
-IMAGE = "application/x-image"  # whatever a file is called, its bytes say what it is
 _TIMEOUT = 70  # seconds: a model has 60 (contract C1.7)
 _BUSY_CODES = ("ThrottlingException", "ModelNotReadyException", "ServiceUnavailable", "ServiceUnavailableException")
 
