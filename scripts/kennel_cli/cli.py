@@ -32,6 +32,7 @@ from kennel_cli.follow import print_end, show_to_end, stop_training
 from kennel_cli.init import init
 from kennel_cli.jobs import earlier_model, job_inputs, start_training, training_request
 from kennel_cli.load.command import bench_endpoint
+from kennel_cli.logs import logs
 from kennel_cli.operations.alarms import alarms
 from kennel_cli.operations.cost import cost
 from kennel_cli.operations.dashboard import dashboard
@@ -54,14 +55,14 @@ from kennel_cli.places import (
     given_settings,
     job_options,
     platform_of,
+    say_page,
     text_option,
     with_options,
     with_settings,
 )
 from kennel_cli.platforms.account import aws_sentence
 from kennel_cli.platforms.aws import AwsPlatform
-from kennel_cli.platforms.local import LocalSageMaker
-from kennel_cli.platforms.platform import Platform
+from kennel_cli.platforms.platform import Kind, Platform
 from kennel_cli.prediction.drawing import draw_answer
 from kennel_cli.prediction.pictures import picture_bytes, save_picture
 from kennel_cli.predictor import ImagePredictor
@@ -71,6 +72,8 @@ from kennel_cli.settings import LOCAL, kennel_home
 from kennel_cli.settings_command import settings
 from kennel_cli.settings_file import settings_file, write_settings
 from kennel_cli.smoke import run_smoke
+from kennel_cli.transform.command import transform
+from kennel_cli.transform.follow import is_transform, stop_transform
 from kennel_cli.tune.command import tune
 from kennel_cli.tune.follow import is_search, stop_search, summary_folder
 
@@ -200,18 +203,21 @@ def train(
         return
     job = start_training(platform, data, weights, hyperparameters, name, asked, model)
     console.print(f"job {job}")
+    say_page(platform, Kind.TRAINING, job)
     if not detach:
         show_to_end(platform, job, console)
 
 
 app.command()(with_settings(*OF_JOBS)(tune))
+app.command()(with_settings("region")(logs))
 app.command()(debug)
 app.command()(with_settings("region")(report))
 app.command()(export)
-app.command()(bench_endpoint)
+app.command()(with_settings("region")(bench_endpoint))
 app.command()(with_settings(*OF_ENDPOINTS)(deploy))
 app.command()(with_settings(*OF_ENDPOINTS)(update))
 app.command()(with_settings("region")(delete))
+app.command()(with_settings(*OF_ENDPOINTS)(transform))
 app.command()(with_settings("region", "bucket", "image", "endpoint_instance")(register))
 app.command()(settings)
 app.command()(doctor)
@@ -226,7 +232,7 @@ app.command("app")(with_settings("region")(show_page))
 @app.command()
 @with_settings("region")
 def jobs(on: OfPlace = Place.LOCAL) -> None:
-    """List the training jobs, searches and endpoints, on this machine or the newest on AWS."""
+    """List the training jobs, searches, batch transforms and endpoints, on this machine or the newest on AWS."""
     platform = platform_of(on)
     sagemaker = platform.sagemaker
     table = Table("job", "status", "started", "seconds", "test accuracy")
@@ -239,41 +245,23 @@ def jobs(on: OfPlace = Place.LOCAL) -> None:
         table.add_row(d["TrainingJobName"], d["TrainingJobStatus"], started, seconds, metrics.get("test_accuracy", ""))
     console.print(table if table.row_count else "no training jobs yet; start one with `kennel train --data DIR`")
     _list_searches(sagemaker, limit)
+    _list_transforms(sagemaker, limit)
     _list_endpoints(platform)
 
 
 @app.command()
 @with_settings("region")
-def logs(
-    name: Annotated[str, typer.Argument(help="a training job or an endpoint")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the training job ends")] = False,
-    endpoint: Annotated[bool, typer.Option("--endpoint", help="the endpoint, where a job has the same name")] = False,
-    on: OfPlace = Place.LOCAL,
-) -> None:
-    """Print the log of a training job or an endpoint."""
-    platform = platform_of(on)
-    if follow:
-        show_to_end(platform, name, console)
-    elif on is Place.AWS:
-        lines = platform.endpoint_log(name) if endpoint else platform.read_log(name, None, ended=True)[0]
-        lines = lines or platform.endpoint_log(name)
-        if not lines:
-            raise KennelError(f"there is no job or endpoint {name} with a log on AWS; see `kennel jobs --on aws`")
-        print("\n".join(lines))
-    else:
-        sys.stdout.write(_local_log(platform.sagemaker, name, endpoint))
-
-
-@app.command()
-@with_settings("region")
 def stop(
-    name: Annotated[str, typer.Argument(help="a running training job or search")],
+    name: Annotated[str, typer.Argument(help="a running training job, search or batch transform job")],
     on: OfPlace = Place.LOCAL,
 ) -> None:
-    """Stop a training job, of which the best model so far is kept, or a search with all its jobs."""
+    """Stop a training job, of which the best model so far is kept, a search with all its jobs, or a batch transform."""
     platform = platform_of(on)
     if is_search(platform, name):
         stop_search(platform, name)
+        return
+    if is_transform(platform, name):
+        stop_transform(platform, name)
         return
     print_end(platform, stop_training(platform, name), console)
 
@@ -405,6 +393,15 @@ def _list_searches(sagemaker: Any, limit: dict[str, int]) -> None:
         console.print(table)
 
 
+def _list_transforms(sagemaker: Any, limit: dict[str, int]) -> None:
+    table = Table("batch transform", "status", "started")
+    for job in sagemaker.list_transform_jobs(**NEWEST_FIRST, **limit)["TransformJobSummaries"]:
+        started = job["CreationTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(job["TransformJobName"], job["TransformJobStatus"], started)
+    if table.row_count:
+        console.print(table)
+
+
 def _list_endpoints(platform: Platform) -> None:
     table = Table("endpoint", "status", "address")
     for endpoint in platform.sagemaker.list_endpoints(**NEWEST_FIRST)["Endpoints"]:
@@ -412,14 +409,6 @@ def _list_endpoints(platform: Platform) -> None:
         table.add_row(name, status, platform.endpoint_url(name) if status == "InService" else "")
     if table.row_count:
         console.print(table)
-
-
-def _local_log(sagemaker: LocalSageMaker, name: str, endpoint: bool) -> str:
-    """Return the log of a job, or of an endpoint where there is no such job or `endpoint` says so."""
-    logs = [log for log in (sagemaker.training_log(name), sagemaker.endpoint_log(name)) if log.exists()]
-    if not logs:
-        raise KennelError(f"there is no job or endpoint {name} with a log; see `kennel jobs`")
-    return logs[-1 if endpoint else 0].read_text(encoding="utf-8", errors="replace")
 
 
 if __name__ == "__main__":

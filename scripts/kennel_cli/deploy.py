@@ -10,9 +10,9 @@ from kennel.errors import KennelError
 from kennel_cli import endpoints, requests
 from kennel_cli.endpoints import Served
 from kennel_cli.jobs import new_name
-from kennel_cli.places import DryRun, OfPlace, On, Place, console, platform_of, say
+from kennel_cli.places import DryRun, OfPlace, On, Place, console, platform_of, say, say_page
 from kennel_cli.platforms.account import aws_errors
-from kennel_cli.platforms.platform import Platform
+from kennel_cli.platforms.platform import Kind, Platform
 from kennel_cli.requests import MACHINE, EndpointOptions
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def deploy(
         _print({"CreateModel": plan.model, "CreateEndpointConfig": plan.config, "CreateEndpoint": create})
         return
     endpoint = endpoints.start_endpoint(platform, served, name, options)
+    say_page(platform, Kind.ENDPOINT, endpoint)
     _wait(platform, endpoint, "starting")
     _show(platform, endpoint)
 

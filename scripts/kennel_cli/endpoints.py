@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from kennel.errors import KennelError
+from kennel.errors import ArtifactError, KennelError
 from kennel_cli import requests
 from kennel_cli.jobs import job_with_model, new_name
 from kennel_cli.model_folder import is_model_folder, pack, with_code
@@ -61,13 +61,25 @@ def plan_endpoint(platform: Platform, served: Served, name: str, options: Endpoi
 
     Raises ArtifactError when there is no such model, and what `validate` raises.
     """
-    model, source = _model_request(platform, served, name, options)
-    if served.environment:
-        model["PrimaryContainer"]["Environment"] = dict(served.environment)
+    model, source = plan_model(platform, served, name, options, packed=options.serverless)
     config = requests.endpoint_config(name, name, platform.settings, options)
-    validate("CreateModel", model)
     validate("CreateEndpointConfig", config)
     return Plan(model, config, source)
+
+
+def plan_model(
+    platform: Platform, served: Served, name: str, options: EndpointOptions = MACHINE, packed: bool = False
+) -> tuple[CreateModelInputTypeDef, str]:
+    """Return a valid CreateModel request and what has to be uploaded for it, or ""; nothing is sent.
+
+    Serverless endpoints and batch transform take a model only as a `model.tar.gz`, `packed` (contract C1.6). Raises
+    ArtifactError when there is no such model, and what `validate` raises.
+    """
+    model, source = _model_request(platform, served, name, options, packed)
+    if served.environment:
+        model["PrimaryContainer"]["Environment"] = dict(served.environment)
+    validate("CreateModel", model)
+    return model, source
 
 
 def endpoint_name(served: Served, name: str | None) -> str:
@@ -188,7 +200,7 @@ def _send(platform: Platform, plan: Plan) -> None:
 
 
 def _model_request(
-    platform: Platform, served: Served, name: str, options: EndpointOptions
+    platform: Platform, served: Served, name: str, options: EndpointOptions, packed: bool
 ) -> tuple[CreateModelInputTypeDef, str]:
     """Return the CreateModel request, and what has to be uploaded for it."""
     settings = platform.settings
@@ -199,13 +211,15 @@ def _model_request(
     else:
         uri = served.model if served.model.startswith(S3) else _archive(platform, served.model)
         if served.code is None:
+            if packed and uri.endswith("/"):
+                raise ArtifactError(f"the model at {uri} is no model.tar.gz; copy it to a folder here, and give that")
             made = requests.model_from_folder if uri.endswith("/") else requests.model_from_tarball
             return made(name, uri, settings, options), ""
         folder = with_code(lambda place: platform.fetch(uri, place), served.code, new_name(name))
-    if not options.serverless:
+    if not packed:
         source = str(folder)
         return requests.model_from_folder(name, platform.channel_uri(source), settings, options), source
-    source = str(pack(folder, new_name(name)))  # a serverless endpoint takes no other (contract C1.6)
+    source = str(pack(folder, new_name(name)))
     return requests.model_from_tarball(name, platform.channel_uri(source), settings, options), source
 
 

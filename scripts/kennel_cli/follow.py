@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from kennel.errors import KennelError
 from kennel.hyperparameters import DECLARATIONS
+from kennel_cli.operations.job_cost import training_cost
 from kennel_cli.platforms.account import AwsError, aws_errors
 from kennel_cli.platforms.platform import RUNNING, Platform
 
@@ -89,12 +90,13 @@ def print_end(platform: Platform, description: Mapping[str, Any], console: Conso
     console.print(f"job {job} is {status} after {seconds} s", soft_wrap=True)
     if reason := description.get("FailureReason"):
         console.print(reason, markup=False, soft_wrap=True)
+    if platform.option and (cost := training_cost(description)):
+        console.print(cost, markup=False, highlight=False, soft_wrap=True)
     if "ModelArtifacts" in description:
         file = platform.locate(description["ModelArtifacts"]["S3ModelArtifacts"])
         console.print(f"the model:     {file}", soft_wrap=True)
         console.print(f"its report:    kennel report {job}{platform.option}", soft_wrap=True)
-        if not platform.option:  # endpoints are of this machine alone
-            console.print(f"serve it with: kennel deploy --model {job}", soft_wrap=True)
+        console.print(f"serve it with: kennel deploy --model {job}{platform.option}", soft_wrap=True)
 
 
 class _Screen:

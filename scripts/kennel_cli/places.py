@@ -15,7 +15,7 @@ from kennel.errors import KennelError
 from kennel_cli.platforms import choice
 from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.local_platform import LocalPlatform
-from kennel_cli.platforms.platform import Platform
+from kennel_cli.platforms.platform import Kind, Platform
 from kennel_cli.requests import JobOptions
 from kennel_cli.settings import kennel_home
 
@@ -55,6 +55,12 @@ console = Console()
 def say(line: str) -> None:
     """Print a line as it is, however long."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_page(platform: Platform, kind: Kind, name: str) -> None:
+    """Say where a page shows what runs, if there is one."""
+    if page := platform.page(kind, name):
+        say(f"its page: {page}")
 
 
 def platform_of(on: Place) -> Platform:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         CreateHyperParameterTuningJobRequestTypeDef,
         CreateModelInputTypeDef,
         CreateTrainingJobRequestTypeDef,
+        CreateTransformJobRequestTypeDef,
         DeploymentConfigTypeDef,
         HyperParameterTrainingJobDefinitionTypeDef,
         HyperParameterTuningJobConfigTypeDef,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
         RetryStrategyTypeDef,
         StoppingConditionTypeDef,
         TagTypeDef,
+        TransformOutputTypeDef,
+        TransformResourcesTypeDef,
         UpdateEndpointInputTypeDef,
         VpcConfigTypeDef,
     )
@@ -312,5 +315,58 @@ def endpoint(name: str, config: str, settings: Settings | None = None) -> Create
     """Return a CreateEndpoint request, with the tags of the settings if they are given."""
     request: CreateEndpointInputTypeDef = {"EndpointName": name, "EndpointConfigName": config}
     if settings and settings.tags:
+        request["Tags"] = tag_list(settings)
+    return request
+
+
+# the newer of the two that batch transform has; its driver 535 carries the image's CUDA (contract C4.6)
+GPU_BATCH_AMI = "al2-ami-sagemaker-batch-gpu-535"
+
+
+def transform_job(
+    name: str,
+    model: str,
+    uri: str,
+    settings: Settings,
+    content_type: str,
+    accept: str,
+    instance_count: int = 1,
+    max_payload: int = 0,
+) -> CreateTransformJobRequestTypeDef:
+    """Return a CreateTransformJob request: each object below `uri` is one record, and its answer another.
+
+    `content_type` and `accept` are what each is and what it is answered with; `max_payload` is the MB that
+    an object may have, 0 for what the container says (contract C4.2).
+    """
+    output: TransformOutputTypeDef = {
+        "S3OutputPath": s3_uri(settings, f"transform/{name}"),
+        "Accept": accept,
+        "AssembleWith": "None",
+    }
+    resources: TransformResourcesTypeDef = {
+        "InstanceType": settings.endpoint_instance,  # type: ignore[typeddict-item]  # validated when sent
+        "InstanceCount": instance_count,
+    }
+    if _GPU.match(settings.endpoint_instance):
+        resources["TransformAmiVersion"] = GPU_BATCH_AMI
+    if settings.kms_key:
+        output["KmsKeyId"] = settings.kms_key
+        if not _LOCAL_STORAGE.match(settings.endpoint_instance):
+            resources["VolumeKmsKeyId"] = settings.kms_key
+    request: CreateTransformJobRequestTypeDef = {
+        "TransformJobName": name,
+        "ModelName": model,
+        "BatchStrategy": "SingleRecord",
+        "TransformInput": {
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri}},
+            "ContentType": content_type,
+            "SplitType": "None",
+        },
+        "TransformOutput": output,
+        "TransformResources": resources,
+    }
+    if max_payload:
+        request["MaxPayloadInMB"] = max_payload
+    if settings.tags:
         request["Tags"] = tag_list(settings)
     return request

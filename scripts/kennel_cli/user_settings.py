@@ -126,6 +126,11 @@ class UserSettings(BaseSettings):
     tags: Annotated[Mapping[str, str], NoDecode, BeforeValidator(_split_tags)] = {}
     prices: Mapping[str, Any] = {}  # read by kennel_cli.operations.prices, which says what is wrong there
 
+    @property
+    def key_prefix(self) -> str:
+        """What all keys in the bucket begin with."""
+        return f"{self.prefix}/" if self.prefix else ""
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -173,7 +178,7 @@ def aws_settings(given: UserSettings, options: Mapping[str, str], default_bucket
         role_arn=given.role,
         endpoint_role_arn=given.endpoint_role or given.role,
         bucket=given.bucket or default_bucket(),
-        prefix=f"{given.prefix}/" if given.prefix else "",
+        prefix=given.key_prefix,
         image=given.image,
         training_instance=cast("TrainingInstanceTypeType", given.training_instance),
         endpoint_instance=cast("ProductionVariantInstanceTypeType", given.endpoint_instance),

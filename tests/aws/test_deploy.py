@@ -7,6 +7,8 @@ import tarfile
 import pytest
 from botocore.stub import Stubber
 
+from kennel_cli import endpoints
+from kennel_cli import logs as logs_command
 from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.validation import validate
 from kennel_cli.requests import GPU_AMI
@@ -29,7 +31,7 @@ def dry_run(kennel, *arguments):
 # The requests
 
 
-def test_a_job_is_deployed_from_where_its_model_lies(kennel, s3, sagemaker, job):
+def test_a_job_is_deployed_from_where_its_model_lies(kennel, account, s3, sagemaker, job):
     ended = kennel("deploy", "--on", "aws", "--model", job)
     assert ended.code == 0, ended.stderr
     container = sagemaker.describe_model(ModelName="dogs")["PrimaryContainer"]
@@ -38,7 +40,7 @@ def test_a_job_is_deployed_from_where_its_model_lies(kennel, s3, sagemaker, job)
     [variant] = sagemaker.describe_endpoint_config(EndpointConfigName="dogs")["ProductionVariants"]
     assert (variant["InstanceType"], variant["InitialInstanceCount"]) == ("ml.m5.large", 1)
     assert sagemaker.describe_endpoint(EndpointName="dogs")["EndpointStatus"] == "InService"
-    assert f"runtime.sagemaker.{REGION}.amazonaws.com/endpoints/dogs/invocations" in ended.stdout
+    assert f"in service at {account.address}/endpoints/dogs/invocations" in ended.stdout
     assert "kennel invoke --endpoint dogs --on aws" in ended.stdout
 
 
@@ -270,6 +272,26 @@ def test_another_script_is_served_with_the_model_that_is_there(kennel, s3, updat
     assert b"output_fn" in s3.get_object(Bucket=BUCKET, Key=script)["Body"].read()
 
 
+def test_an_update_forgets_what_was_served_before(kennel, s3, updating, monkeypatch):
+    monkeypatch.setattr(endpoints, "new_name", lambda stem: f"{stem}-2")
+    updating.add_response("describe_endpoint", endpoint("InService"))
+    updating.add_response("describe_training_job", described_job())
+    updating.add_response("create_model", {"ModelArn": ARN})
+    updating.add_response("create_endpoint_config", {"EndpointConfigArn": ARN})
+    asked = {"EndpointName": "dogs", "EndpointConfigName": "dogs-2"}
+    updating.add_response("update_endpoint", {"EndpointArn": ARN}, asked)
+    for status in ("Updating", "Updating"):
+        updating.add_response("describe_endpoint", endpoint(status))
+    for _ in range(2):
+        updating.add_response("describe_endpoint", endpoint("InService", "dogs-2"))
+    updating.add_response("describe_endpoint_config", config())
+    updating.add_response("delete_endpoint_config", {}, {"EndpointConfigName": "dogs"})
+    updating.add_response("delete_model", {}, {"ModelName": "dogs"})
+    said = kennel_ok(kennel("update", "dogs", "--on", "aws", "--model", "dogs"))
+    assert "dogs is Updating after 0 s" in said
+    assert "endpoint dogs is in service at" in said
+
+
 def test_a_folder_without_a_script_is_refused(kennel, random_model, tmp_path):
     ended = kennel("deploy", "--on", "aws", "--model", random_model, "--code", tmp_path)
     assert (ended.code, f"there is no inference.py in {tmp_path}" in ended.stderr) == (1, True)
@@ -296,3 +318,31 @@ def test_endpoints_are_listed_and_their_logs_printed(kennel, s3, logs, sagemaker
     logs.create_log_group(logGroupName=group)
     write_log(logs, ["ready engine=torch-fp32"], "AllTraffic/i-0a1b", group=group)
     assert kennel("logs", "dogs", "--endpoint", "--on", "aws").stdout == "ready engine=torch-fp32\n"
+
+
+def test_an_endpoints_log_is_followed_until_it_is_left(kennel, s3, logs, sagemaker, job, monkeypatch):
+    assert kennel("deploy", "--on", "aws", "--model", job).code == 0
+    group = "/aws/sagemaker/Endpoints/dogs"
+    looks = []
+
+    def wait(seconds):
+        """Write a line between two looks, then leave as with Ctrl-C, then have the endpoint deleted."""
+        looks.append(seconds)
+        if len(looks) == 1:
+            logs.create_log_group(logGroupName=group)
+            write_log(logs, ["ready engine=torch-fp32"], "AllTraffic/i-0a1b", group=group)
+        elif len(looks) == 2:
+            raise KeyboardInterrupt
+        elif len(looks) == 3:
+            sagemaker.delete_endpoint(EndpointName="dogs")
+
+    monkeypatch.setattr(logs_command.time, "sleep", wait)
+    left = kennel("logs", "dogs", "--endpoint", "-f", "--on", "aws")
+    assert left.code == 130
+    assert left.stdout.splitlines() == [
+        "ready engine=torch-fp32",
+        "",
+        "dogs goes on; `kennel delete dogs --on aws` ends it",
+    ]
+    ended = kennel("logs", "dogs", "--endpoint", "-f", "--on", "aws")
+    assert (ended.code, ended.stdout) == (0, "ready engine=torch-fp32\n")

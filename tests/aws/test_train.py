@@ -19,8 +19,10 @@ from kennel_cli.platforms.account import AwsError
 from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.cloudwatch import GROUP
 from kennel_cli.platforms.validation import client_error, validate
-from tests.aws.conftest import BUCKET, SETTINGS, described, keys, write_log
+from tests.aws.conftest import BUCKET, REGION, SETTINGS, described, keys, write_log
 
+PAGE = f"https://{REGION}.console.aws.amazon.com/sagemaker/home?region={REGION}#/jobs/dogs"
+MACHINE = {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 50}
 SMALL = ("--on", "aws", "--weights", "none", "--backbone", "resnet18", "--epochs", "2")
 
 
@@ -154,7 +156,7 @@ def test_all_wrong_settings_are_told_at_once(kennel, monkeypatch, colour_images)
         (("--on", "aws", "--data", "/no/such/folder"), "there is no folder /no/such/folder"),
         (("--on", "aws", "--data", "s3://photos/dogs", "--name", "under_score"), "regular expression pattern"),
         (("--on", "aws", "--data", "s3://photos/dogs", "--epochs", "0"), "epochs=0: must be a whole number from 1"),
-        (("--data", "s3://photos/dogs", "--weights", "none"), "s3://photos/dogs is not on this machine"),
+        (("--data", "s3://photos/dogs", "--weights", "none"), "s3://photos/dogs is neither on this machine nor on AWS"),
         (("--data", "s3://", "--weights", "none"), "s3:// is no s3:// URI"),
         (("--data", "/", "--spot"), "--spot is for jobs on AWS; add --on aws"),
         (("--data", "/", "--isolated", "--on", "docker"), "--isolated is for jobs on AWS; add --on aws"),
@@ -258,11 +260,13 @@ def test_a_job_is_sent_followed_and_its_model_named(kennel, s3, sagemaker, logs,
     assert ended.code == 0, ended.stderr
     assert ended.stdout.splitlines()[1:] == [
         "job dogs",
+        f"its page: {PAGE}",
         "start device=cuda;",
         "epoch=1 train_loss=0.5;",
         "job dogs is Completed after 0 s",  # moto says no time
         f"the model:     s3://{BUCKET}/training/dogs/output/model.tar.gz",
         "its report:    kennel report dogs --on aws",
+        "serve it with: kennel deploy --model dogs --on aws",
     ]
     job = sagemaker.describe_training_job(TrainingJobName="dogs")
     assert job["EnableManagedSpotTraining"] is job["EnableNetworkIsolation"] is True
@@ -274,7 +278,7 @@ def test_a_job_is_sent_followed_and_its_model_named(kennel, s3, sagemaker, logs,
 
 def test_a_detached_job_is_listed_and_its_log_printed_later(kennel, logs):
     started = kennel("train", "--data", "s3://photos/dogs", "--name", "dogs", "--detach", *SMALL)
-    assert (started.code, started.stdout) == (0, "job dogs\n")
+    assert (started.code, started.stdout) == (0, f"job dogs\nits page: {PAGE}\n")
     assert "Completed" in kennel("jobs", "--on", "aws").stdout
     assert "there is no job or endpoint dogs with a log on AWS" in kennel("logs", "dogs", "--on", "aws").stderr
     write_log(logs, ["one", "two"])
@@ -298,20 +302,44 @@ def test_a_failed_job_is_exit_code_1_with_its_reason(kennel, monkeypatch):
 def test_a_job_nobody_knows_is_one_sentence(kennel):
     ended = kennel("logs", "-f", "nobody", "--on", "aws")
     assert ended.code == 1
-    assert ended.stderr.startswith("kennel: ")
+    assert ended.stderr.startswith("kennel: there is no job or endpoint nobody with a log on AWS")
     assert "Traceback" not in ended.stderr
 
 
 def test_a_job_is_stopped_and_waited_for(kennel, platform, stubbed, monkeypatch):
     monkeypatch.setattr(AwsPlatform, "sagemaker", platform.sagemaker)
     stubbed.add_client_error("describe_hyper_parameter_tuning_job", "ResourceNotFound")  # it is no search
+    stubbed.add_client_error("describe_transform_job", "ResourceNotFound")
     stubbed.add_response("stop_training_job", {}, {"TrainingJobName": "dogs"})
     for status in ("Stopping", "Stopped"):
         stubbed.add_response("describe_training_job", described(status))
-    stubbed.add_response("describe_training_job", described("Stopped", TrainingTimeInSeconds=60))
+    paid = {"ResourceConfig": MACHINE, "BillableTimeInSeconds": 60}
+    stubbed.add_response("describe_training_job", described("Stopped", TrainingTimeInSeconds=60, **paid))
     ended = kennel("stop", "dogs", "--on", "aws")
     assert ended.code == 0, ended.stderr
     assert "job dogs is Stopped after 60 s" in ended.stdout
+    assert "it cost $0.05: 60 s of 2 × ml.g5.xlarge at $1.57 an hour (2023-12)" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({}, "no price of that (training) is known, [prices] in kennel.toml can tell it"),
+        ({"EnableManagedSpotTraining": True}, "no price of that (spot) is known"),
+    ],
+)
+def test_what_a_job_cost_is_not_guessed(kennel, platform, stubbed, monkeypatch, more, words):
+    monkeypatch.setattr(AwsPlatform, "sagemaker", platform.sagemaker)
+    machine = {**MACHINE, "InstanceType": "ml.p4d.24xlarge"}
+    for error in ("describe_hyper_parameter_tuning_job", "describe_transform_job"):
+        stubbed.add_client_error(error, "ResourceNotFound")
+    stubbed.add_response("stop_training_job", {})
+    for _ in range(2):
+        paid = {"ResourceConfig": machine, "BillableTimeInSeconds": 60, **more}
+        stubbed.add_response("describe_training_job", described("Stopped", TrainingTimeInSeconds=60, **paid))
+    ended = kennel("stop", "dogs", "--on", "aws")
+    assert "it used 60 s of 2 × ml.p4d.24xlarge" in ended.stdout
+    assert words in ended.stdout
 
 
 # Following

@@ -36,6 +36,7 @@ RATE = ("--range", "learning_rate=1e-5:1e-1:log")
 ONE_JOB = ("tune", "--on", "aws", *PHOTOS, *RATE, "--static", "epochs=2", "--in-one-job", "--name", "dogs")
 BEGAN = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 ARN = f"arn:aws:sagemaker:{REGION}:123456789012"
+PAGE = f"https://{REGION}.console.aws.amazon.com/sagemaker/home?region={REGION}#/hyper-tuning-jobs/dogs"
 GOES_ON = (
     "the search goes on; `kennel tune --resume dogs --on aws` follows it again, `kennel stop dogs --on aws` ends it"
 )
@@ -326,9 +327,9 @@ def test_a_search_is_sent_after_its_data_and_listed(kennel, s3, sagemaker, colou
     request = dry_run(kennel, *asked)
     ended = kennel("tune", "--on", "aws", *asked, "--detach")
     assert ended.code == 0, ended.stderr
-    uploaded, started = ended.stdout.splitlines()
+    uploaded, started, page = ended.stdout.splitlines()
     assert "uploaded" in uploaded
-    assert started == "search dogs"
+    assert (started, page) == ("search dogs", f"its page: {PAGE}")
     sent = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName="dogs")
     assert {member: sent[member] for member in request if member != "Tags"} == {
         member: value for member, value in request.items() if member != "Tags"
@@ -468,14 +469,15 @@ def test_a_search_is_followed_to_its_end_and_its_trials_shown_best_first(kennel,
     ended = kennel("tune", "--on", "aws", *PHOTOS, *RATE, "--name", "dogs")
     assert ended.code == 0, ended.stderr
     lines = ended.stdout.splitlines()
-    assert lines[:5] == [
+    assert lines[:6] == [
         "search dogs",
+        f"its page: {PAGE}",
         "trial=1; status=InProgress; learning_rate=0.01; optimizer=sgd;",
         "trial=1; status=Completed; valid_accuracy=0.8000; seconds=90.0; learning_rate=0.01; optimizer=sgd;",
         "trial=2; status=InProgress; learning_rate=0.02; optimizer=sgd;",
         "trial=2; status=Completed; valid_accuracy=0.9000; seconds=90.0; learning_rate=0.02; optimizer=sgd;",
     ]
-    table = "\n".join(lines[5:])
+    table = "\n".join(lines[6:])
     assert table.index("0.9000") < table.index("0.8000")
     assert "search dogs is Completed after 600.0 s" in lines
     assert "the best:      trial 2, valid_accuracy 0.9000" in lines
@@ -813,6 +815,7 @@ def test_jobs_and_searches_are_listed_newest_first(kennel, aws, stubbed):
     }
     stubbed.add_response("list_training_jobs", {"TrainingJobSummaries": []}, asked)
     stubbed.add_response("list_hyper_parameter_tuning_jobs", {"HyperParameterTuningJobSummaries": [one]}, asked)
+    stubbed.add_response("list_transform_jobs", {"TransformJobSummaries": []}, asked)
     newest = {"SortBy": "CreationTime", "SortOrder": "Descending"}
     stubbed.add_response("list_endpoints", {"Endpoints": []}, newest)
     ended = kennel("jobs", "--on", "aws")
@@ -883,8 +886,9 @@ def test_a_search_in_one_job_is_followed_and_its_summary_fetched(kennel, s3, sag
     ended = kennel(*ONE_JOB)
     assert ended.code == 0, ended.stderr
     lines = ended.stdout.splitlines()
-    assert lines[:4] == [
+    assert lines[:5] == [
         "search dogs",
+        f"its page: {PAGE.replace('hyper-tuning-jobs', 'jobs')}",
         "trial=1; epoch=1 valid_accuracy=0.6000;",
         "trial=2; status=Completed; objective=0.9;",
         "job dogs is Completed after 0 s",  # moto says no time
@@ -898,7 +902,7 @@ def test_a_search_in_one_job_is_followed_and_its_summary_fetched(kennel, s3, sag
 
 
 def test_a_search_in_one_job_that_was_left_alone_is_shown_later(kennel, s3, tmp_path, home):
-    assert kennel(*ONE_JOB, "--detach").stdout == "search dogs\n"
+    assert kennel(*ONE_JOB, "--detach").stdout.startswith("search dogs\n")
     put_output(s3, tmp_path)
     ended = follow(kennel)
     assert ended.code == 0, ended.stderr

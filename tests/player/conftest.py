@@ -1,4 +1,8 @@
-"""A LocalSageMaker with small jobs in it."""
+"""The command as a user types it, and a LocalSageMaker with small jobs in it."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +44,14 @@ def finish(sagemaker):
         return sagemaker.describe_training_job(TrainingJobName=name)
 
     return wait
+
+
+@pytest.fixture
+def kennel(home):
+    """Run the command and return how it ended; its output is free of terminal codes."""
+
+    def run(*arguments, input=None):
+        command = [str(Path(sys.executable).with_name("kennel")), *map(str, arguments)]
+        return subprocess.run(command, check=False, capture_output=True, text=True, input=input, timeout=250)
+
+    return run

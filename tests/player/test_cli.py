@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -12,17 +11,6 @@ from tests.samples import save_random_model
 
 SMALL = ("--weights", "none", "--backbone", "resnet18", "--image-size", "32", "--epochs", "2", "--batch-size", "8")
 COMMANDS = ("train", "jobs", "logs", "stop", "deploy", "invoke", "delete", "data", "demo", "report", "bench-endpoint")
-
-
-@pytest.fixture
-def kennel(home):
-    """Run the command and return how it ended; its output is free of terminal codes."""
-
-    def run(*arguments, input=None):
-        command = [str(Path(sys.executable).with_name("kennel")), *map(str, arguments)]
-        return subprocess.run(command, check=False, capture_output=True, text=True, input=input, timeout=200)
-
-    return run
 
 
 def test_help_lists_the_commands_and_the_hyperparameters(kennel):

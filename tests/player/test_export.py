@@ -1,7 +1,5 @@
 """`kennel export`, as a user types it."""
 
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -17,15 +15,6 @@ IMAGE_SIZE = "32"
 def data(tmp_path_factory):
     """A data set with enough validation images to judge by."""
     return write_colour_images(tmp_path_factory.mktemp("data") / "colours", valid=20)
-
-
-@pytest.fixture
-def kennel(home):
-    def run(*arguments):
-        command = [str(Path(sys.executable).with_name("kennel")), *map(str, arguments)]
-        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=250)
-
-    return run
 
 
 def test_a_finished_job_is_exported_on_its_own_data_and_its_artifact_replaced(kennel, data, home):

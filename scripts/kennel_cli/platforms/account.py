@@ -67,6 +67,13 @@ def aws_client(session: boto3.Session, service: str, config: Config = _CONFIG) -
         return session.client(service, config=config)
 
 
+def console_address(session: boto3.Session) -> str:
+    """Return the address of the management console of the session's region."""
+    region = str(session.region_name)
+    domains = {"aws-cn": "amazonaws.cn", "aws-us-gov": "amazonaws-us-gov.com"}
+    return f"https://{region}.console.{domains.get(session.get_partition_for_region(region), 'aws.amazon.com')}"
+
+
 def default_bucket(session: boto3.Session, account: str) -> str:
     """Return the name that SageMaker's own tools give to an account's bucket in the session's region."""
     return f"sagemaker-{session.region_name}-{account}"

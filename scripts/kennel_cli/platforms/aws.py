@@ -12,13 +12,21 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from kennel_cli.platforms import cloudwatch
-from kennel_cli.platforms.account import aws_client, aws_errors, aws_session, default_bucket
-from kennel_cli.platforms.platform import S3
+from kennel_cli.platforms.account import aws_client, aws_errors, aws_session, console_address, default_bucket
+from kennel_cli.platforms.downloads import download_below, download_object, object_names
+from kennel_cli.platforms.platform import S3, Kind
 from kennel_cli.platforms.uploads import Source, missing_files, read_source, upload
 from kennel_cli.settings import Settings
 
 if TYPE_CHECKING:
     from kennel_cli.user_settings import UserSettings
+
+_PAGES = {
+    Kind.TRAINING: "jobs",
+    Kind.SEARCH: "hyper-tuning-jobs",
+    Kind.ENDPOINT: "endpoints",
+    Kind.TRANSFORM: "transform-jobs",
+}
 
 
 class AwsPlatform:
@@ -77,36 +85,37 @@ class AwsPlatform:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         return found.uri
 
-    def read_log(self, job: str, position: Mapping[str, str] | None, ended: bool) -> tuple[list[str], dict[str, str]]:
+    def read_log(
+        self, name: str, position: Mapping[str, str] | None, ended: bool, of: Kind = Kind.TRAINING
+    ) -> tuple[list[str], dict[str, str]]:
         """Return the lines that came to CloudWatch Logs after `position`; every line there is whole."""
-        return cloudwatch.read_log(self._logs, f"{job}/", position or {})
+        return cloudwatch.read_log(self._logs, name, position or {}, of)
 
     def fetch(self, uri: str, folder: Path) -> Path:
         """Download an artifact into `folder`: a file, or all files below a URI that ends with a slash."""
-        bucket, prefix = urlsplit(uri).netloc, urlsplit(uri).path.lstrip("/")
-        target = folder / PurePosixPath(prefix).name
-        with aws_errors("s3"):
-            if not prefix.endswith("/"):
-                self._s3.download_file(bucket, prefix, str(target))
-                return target
-            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-                for entry in page.get("Contents", []):
-                    file = target / PurePosixPath(entry["Key"]).relative_to(prefix)
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    self._s3.download_file(bucket, entry["Key"], str(file))
+        target = folder / PurePosixPath(urlsplit(uri).path).name
+        if uri.endswith("/"):
+            download_below(self._s3, uri, self.names(uri), target)
+        else:
+            download_object(self._s3, uri, target)
         return target
+
+    def names(self, uri: str) -> list[str]:
+        """Return the names of the objects whose keys begin with a URI, relative to its last slash."""
+        return object_names(self._s3, uri)
 
     def locate(self, uri: str) -> str:
         """Return the URI itself."""
         return uri
 
+    def page(self, kind: Kind, name: str) -> str:
+        """Return the address of a job, a search or an endpoint in the management console."""
+        region = self.session.region_name
+        return f"{console_address(self.session)}/sagemaker/home?region={region}#/{_PAGES[kind]}/{name}"
+
     def endpoint_url(self, endpoint: str) -> str:
         """Return the address of the service's runtime for an endpoint, whose requests have to be signed."""
         return f"{self._runtime_address}/endpoints/{endpoint}/invocations"
-
-    def endpoint_log(self, endpoint: str) -> list[str]:
-        """Return the lines that an endpoint's machines wrote to CloudWatch Logs."""
-        return cloudwatch.read_log(self._logs, "", {}, f"{cloudwatch.ENDPOINTS}/{endpoint}")[0]
 
     @cached_property
     def _given(self) -> "UserSettings":
@@ -141,5 +150,6 @@ class AwsPlatform:
     def _source(self, source: str) -> Source:
         """Read a source's content once, however often it is asked for."""
         if source not in self._sources:
-            self._sources[source] = read_source(Path(source), self.settings.bucket, self.settings.prefix)
+            bucket = self._given.bucket or self._default_bucket()  # no more: who uploads needs no role and no image
+            self._sources[source] = read_source(Path(source), bucket, self._given.key_prefix)
         return self._sources[source]

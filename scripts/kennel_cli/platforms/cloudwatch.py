@@ -6,22 +6,31 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from kennel_cli.platforms.account import aws_errors
+from kennel_cli.platforms.platform import Kind
 
 GROUP = "/aws/sagemaker/TrainingJobs"
-ENDPOINTS = "/aws/sagemaker/Endpoints"  # below it, a group an endpoint
+_ENDPOINTS = "/aws/sagemaker/Endpoints"  # below it, a group an endpoint
+TRANSFORM_GROUP = "/aws/sagemaker/TransformJobs"
 # the group is made with an account's first job, and the job's streams with its first line; the rest passes by itself
 _LATER = ("ResourceNotFoundException", "ThrottlingException", "ServiceUnavailableException", "LimitExceededException")
 
 
-def read_log(logs: Any, prefix: str, tokens: Mapping[str, str], group: str = GROUP) -> tuple[list[str], dict[str, str]]:
-    """Return the lines that came to streams after `tokens`, in the order of their time, and the next tokens.
+def read_log(
+    logs: Any, name: str, tokens: Mapping[str, str], of: Kind = Kind.TRAINING
+) -> tuple[list[str], dict[str, str]]:
+    """Return the lines that came to a log after `tokens`, in the order of their time, and the next tokens.
 
-    The streams are those of `group` whose names begin with `prefix`: a job's with its name and a slash.
+    A job's streams are those of its kind's group whose names begin with its name and a slash; an endpoint has a group.
 
     `tokens` says for each stream where to go on. There are no lines where there is no log yet, or the service is busy.
     """
     after: dict[str, str] = dict(tokens)
     events: list[dict[str, Any]] = []
+    group, prefix = {
+        Kind.TRAINING: (GROUP, f"{name}/"),
+        Kind.ENDPOINT: (f"{_ENDPOINTS}/{name}", ""),
+        Kind.TRANSFORM: (TRANSFORM_GROUP, f"{name}/"),
+    }[of]
     with aws_errors("logs"):
         try:
             for stream in _streams(logs, group, prefix):

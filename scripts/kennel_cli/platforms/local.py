@@ -9,9 +9,9 @@ from botocore.paginate import Paginator
 from botocore.waiter import NormalizedOperationMethod, SingleWaiterConfig, Waiter
 
 from kennel_cli.platforms.choice import LOCAL
-from kennel_cli.platforms.hosting import Hosting
 from kennel_cli.platforms.model_registry import ModelRegistry
 from kennel_cli.platforms.store import LocalStore
+from kennel_cli.platforms.transform_jobs import TransformJobs
 from kennel_cli.platforms.tuning_jobs import TuningJobs
 from kennel_cli.platforms.validation import service_model
 
@@ -19,8 +19,8 @@ _WAIT_DELAY = 0.5  # seconds; a local job takes seconds where a service takes mi
 _WAIT_ATTEMPTS = 10**6  # a waiter gives up after almost six days
 
 
-class LocalSageMaker(TuningJobs, Hosting, ModelRegistry):
-    """Jobs, searches, endpoints and a registry with the methods, requests, responses and errors of boto3's client.
+class LocalSageMaker(TuningJobs, TransformJobs, ModelRegistry):
+    """What Kennel needs of boto3's client, with its methods, requests, responses and errors.
 
     Everything is kept below one folder and outlives this process. Only what is defined here is available locally. New
     jobs and endpoints run with `runner`, a name that `choose_runner` knows.

@@ -1,13 +1,18 @@
 """The user's machine as a place where jobs run: LocalSageMaker, links instead of uploads, log files."""
 
+import tempfile
 from pathlib import Path
 
+from botocore.exceptions import ClientError
+from rich.console import Console
+
 from kennel.errors import DataError
+from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.choice import LOCAL
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.logs import new_lines
 from kennel_cli.platforms.means import require_means
-from kennel_cli.platforms.platform import S3
+from kennel_cli.platforms.platform import S3, Kind
 from kennel_cli.settings import LOCAL as LOCAL_SETTINGS
 
 
@@ -27,40 +32,70 @@ class LocalPlatform:
         require_means(self.sagemaker.runner)
 
     def channel_uri(self, source: str) -> str:
-        """Return the URI of a path, linked or not. Raises DataError for a URI under which nothing lies here."""
-        store = self.sagemaker.store
+        """Return the URI of a path, linked or not. Raises DataError for a URI under which nothing can lie."""
         if not source.startswith(S3):
-            return store.link_uri(Path(source), self.settings.bucket)
-        try:
-            file = store.path(source)
-        except ValueError as error:
-            raise DataError(f"{error}; give a folder or a file, or a URI such as s3://bucket/folder") from error
-        if not file.exists():
-            raise DataError(f"{source} is not on this machine ({file}); give a folder or a file, or take --on aws")
+            return self.sagemaker.store.link_uri(Path(source), self.settings.bucket)
+        file = self._file(source)
+        if source.startswith(f"{S3}{self.settings.bucket}/") and not file.exists():
+            raise DataError(f"{source} is not on this machine ({file}); give a folder or a file")
         return source
 
     def channel(self, source: str) -> str:
-        """Link a file or folder into the local S3, and return its URI."""
-        uri = self.channel_uri(source)
-        return uri if source.startswith(S3) else self.sagemaker.store.link(Path(source), self.settings.bucket)
+        """Link a file or folder into the local S3, and return its URI.
 
-    def read_log(self, job: str, position: int | None, ended: bool) -> tuple[list[str], int]:
+        What lies in a bucket on AWS is downloaded once, and kept below `home`. Raises DataError where nothing lies
+        there, and AwsError where that cannot be known.
+        """
+        uri = self.channel_uri(source)
+        if not source.startswith(S3):
+            return self.sagemaker.store.link(Path(source), self.settings.bucket)
+        if not self._file(source).exists():
+            self._download(source)
+        return uri
+
+    def _file(self, uri: str) -> Path:
+        try:
+            return self.sagemaker.store.path(uri)
+        except ValueError as error:
+            raise DataError(f"{error}; give a folder or a file, or a URI such as s3://bucket/folder") from error
+
+    def _download(self, uri: str) -> None:
+        """Copy an object, or all below a URI, from AWS to where jobs find it; in full or not at all."""
+        aws, target = AwsPlatform(Console(stderr=True)), self._file(uri)
+        folder = f"{uri.rstrip('/')}/"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as place:
+            try:
+                aws.fetch(folder if aws.names(folder) else uri, Path(place)).rename(target)
+            except ClientError as error:
+                reason = error.response["Error"].get("Message") or str(error)
+                raise DataError(f"{uri} is neither on this machine nor on AWS: {reason}; give a folder") from error
+
+    def read_log(self, name: str, position: int | None, ended: bool, of: Kind = Kind.TRAINING) -> tuple[list[str], int]:
         """Return the lines after `position`, a count of bytes; none while there is no log."""
-        return new_lines(self.sagemaker.training_log(job), position or 0, unfinished=ended)
+        files = {
+            Kind.TRAINING: self.sagemaker.training_log,
+            Kind.ENDPOINT: self.sagemaker.endpoint_log,
+            Kind.TRANSFORM: self.sagemaker.transform_log,
+        }
+        return new_lines(files[of](name), position or 0, unfinished=ended)
 
     def fetch(self, uri: str, folder: Path) -> Path:
         """Return the artifact itself."""
         return self.sagemaker.store.path(uri)
 
+    def names(self, uri: str) -> list[str]:
+        """Return the names of the files below a URI, or that of the one file there is."""
+        return self.sagemaker.store.names(uri)
+
     def locate(self, uri: str) -> str:
         """Return the path of an artifact."""
         return str(self.sagemaker.store.path(uri))
 
+    def page(self, kind: Kind, name: str) -> str:
+        """Return "": this machine has no such pages."""
+        return ""
+
     def endpoint_url(self, endpoint: str) -> str:
         """Return the address of an endpoint in service. Raises ClientError when it is not."""
         return self.sagemaker.endpoint_url(endpoint)
-
-    def endpoint_log(self, endpoint: str) -> list[str]:
-        """Return the lines of an endpoint's log."""
-        log = self.sagemaker.endpoint_log(endpoint)
-        return log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []

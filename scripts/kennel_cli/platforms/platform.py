@@ -1,12 +1,23 @@
 """What the commands ask of a place where jobs run: this machine, or AWS."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
 from kennel_cli.settings import Settings
 
 S3 = "s3://"
+NOT_THERE = ("ResourceNotFound", "ValidationException")  # the service's codes for what is described and is not there
 RUNNING = ("InProgress", "Stopping")  # the statuses of a job or a search that has not ended
+
+
+class Kind(StrEnum):
+    """What a place runs."""
+
+    TRAINING = "training job"
+    SEARCH = "search"
+    ENDPOINT = "endpoint"
+    TRANSFORM = "batch transform job"
 
 
 class Platform(Protocol):
@@ -41,10 +52,11 @@ class Platform(Protocol):
         """
         ...
 
-    def read_log(self, job: str, position: Any, ended: bool) -> tuple[list[str], Any]:
-        """Return the lines that a training job's log has after `position`, and the next position.
+    def read_log(self, name: str, position: Any, ended: bool, of: Kind = Kind.TRAINING) -> tuple[list[str], Any]:
+        """Return the lines that a log has after `position`, and the next position.
 
-        The first position is None. A last line without its end is returned only when the job has `ended`.
+        The first position is None. A last line without its end is returned only when what writes it has `ended`. There
+        are no lines where there is nothing of that name, or no log yet.
         """
         ...
 
@@ -55,14 +67,18 @@ class Platform(Protocol):
         """
         ...
 
+    def names(self, uri: str) -> list[str]:
+        """Return the names of the objects below a folder's URI, relative to it; of one object, its own."""
+        ...
+
     def locate(self, uri: str) -> str:
         """Return how to name an artifact to a person."""
         ...
 
-    def endpoint_url(self, endpoint: str) -> str:
-        """Return the address of an endpoint, to which requests are posted."""
+    def page(self, kind: Kind, name: str) -> str:
+        """Return the address of a page that shows what runs; "" where there is none."""
         ...
 
-    def endpoint_log(self, endpoint: str) -> list[str]:
-        """Return the lines of an endpoint's log; none when there is no such endpoint or no line yet."""
+    def endpoint_url(self, endpoint: str) -> str:
+        """Return the address of an endpoint, to which requests are posted."""
         ...

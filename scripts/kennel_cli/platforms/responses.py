@@ -18,6 +18,8 @@ _TIMES = (
     "LastModifiedTime",
     "TrainingStartTime",
     "TrainingEndTime",
+    "TransformStartTime",
+    "TransformEndTime",
     "HyperParameterTuningEndTime",
     "ConvergenceDetectedTime",
     "Timestamp",

@@ -1,8 +1,10 @@
 """The local S3: a bucket is a folder, an object a file, and what the user has already is linked, never copied."""
 
 import hashlib
+import os
 import shutil
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,6 +26,21 @@ class LocalStore:
         if ".." in path.parts:
             raise ValueError(f"{uri} leads out of its bucket")
         return path
+
+    def names(self, uri: str) -> list[str]:
+        """Return the names of the objects below a folder's URI, relative to it, or the name of the one object there is.
+
+        What is hidden is none.
+        """
+        path = self.path(uri)
+        if path.is_dir():
+            return sorted(file.relative_to(path).as_posix() for file in files_below(path))
+        return [path.name] if path.exists() else []
+
+    def object(self, uri: str, name: str) -> Path:
+        """Return the file of one of the `names` of a URI."""
+        path = self.path(uri)
+        return path / name if path.is_dir() else path
 
     def link_uri(self, target: Path, bucket: str) -> str:
         """Return the URI under which `link` makes a file or folder reachable; the same for the same path."""
@@ -51,6 +68,13 @@ class LocalStore:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(folder, partial)
         partial.rename(target)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder that are not hidden, as the job's index would find them."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
 def write_tarball(folder: Path, file: Path) -> None:

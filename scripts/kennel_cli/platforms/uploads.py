@@ -1,8 +1,7 @@
 """Put a user's file or folder into S3, under a prefix that its content gives, and only what is not there yet."""
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ from botocore.exceptions import ClientError
 
 from kennel.errors import DataError
 from kennel_cli.platforms.account import AwsError, aws_errors
+from kennel_cli.platforms.store import files_below
 
 PREFIX = "kennel/data"  # below it, a folder a content
-_AT_ONCE = 10  # uploads; boto3's pool of connections has as many
-_TRANSFER = TransferConfig(use_threads=False)  # one thread a file; photos are too small to be cut into parts
+AT_ONCE = 10  # uploads or downloads; boto3's pool of connections has as many
+TRANSFER = TransferConfig(use_threads=False)  # one thread a file; photos are too small to be cut into parts
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read_source(path: Path, bucket: str, prefix: str = "") -> Source:
     was trained on does not change after it. Raises DataError when there is nothing to upload.
     """
     path = path.absolute()
-    files = sorted(_files(path)) if path.is_dir() else [path]
+    files = sorted(files_below(path)) if path.is_dir() else [path]
     if not files:
         raise DataError(f"there is no file in {path}; give a folder with images")
     names = [_name(file, path.parent) for file in files]
@@ -87,9 +87,9 @@ def upload(s3: Any, bucket: str, files: list[SourceFile], progress: Callable[[in
 
     After an error, or Ctrl-C, nothing new is begun; what is there is not sent again next time.
     """
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         pending = {
-            pool.submit(s3.upload_file, str(file.path), bucket, file.key, Config=_TRANSFER): file for file in files
+            pool.submit(s3.upload_file, str(file.path), bucket, file.key, Config=TRANSFER): file for file in files
         }
         try:
             for future in as_completed(pending):
@@ -99,13 +99,6 @@ def upload(s3: Any, bucket: str, files: list[SourceFile], progress: Callable[[in
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder that are not hidden, as the job's index would find them."""
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
 def _name(file: Path, folder: Path) -> str:

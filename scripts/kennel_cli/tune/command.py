@@ -20,8 +20,10 @@ from kennel_cli.places import (
     console,
     job_options,
     platform_of,
+    say_page,
 )
 from kennel_cli.platforms.means import require_tuner
+from kennel_cli.platforms.platform import Kind
 from kennel_cli.settings import kennel_home
 from kennel_cli.tune.follow import follow, follow_one_job
 from kennel_cli.tune.follow import resume as resume_search
@@ -120,6 +122,7 @@ def tune(
         require_space(kennel_home(), inputs, 1 if in_one_job else plan.trials)
     send(platform, inputs, request)
     console.print(f"search {name}", highlight=False)
+    say_page(platform, Kind.TRAINING if in_one_job else Kind.SEARCH, name)
     if detach:
         return
     (follow_one_job if in_one_job else follow)(platform, name)

@@ -18,13 +18,12 @@ from kennel.tuning.summary import Summary, read_summary
 from kennel_cli.follow import show_to_end, wants_to_stop
 from kennel_cli.places import console
 from kennel_cli.platforms.account import AwsError, aws_errors
-from kennel_cli.platforms.platform import Platform
+from kennel_cli.platforms.platform import NOT_THERE, Platform
 from kennel_cli.settings import kennel_home
 from kennel_cli.tune.screen import final_table, follow_search, write_files
 from kennel_cli.tune.watch import Watch, prepare
 
 _POLL_AWS = 15.0  # seconds; each look asks once for all jobs, and again for each that ended
-_UNKNOWN = ("ResourceNotFound", "ValidationException")  # how the service says that there is no job of a name
 _MISSING = ("404", "NoSuchKey")  # how S3 says that there is no such object
 
 
@@ -42,7 +41,7 @@ def is_search(platform: Platform, name: str) -> bool:
     try:
         platform.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
     except ClientError as error:
-        if error.response["Error"]["Code"] in _UNKNOWN:
+        if error.response["Error"]["Code"] in NOT_THERE:
             return False
         raise
     return True
@@ -107,7 +106,7 @@ def _leave_or_stop(platform: Platform, name: str, stopping: bool) -> None:
     try:
         platform.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
     except ClientError as error:
-        if error.response["Error"]["Code"] not in _UNKNOWN:  # as when it has ended meanwhile
+        if error.response["Error"]["Code"] not in NOT_THERE:  # as when it has ended meanwhile
             raise
 
 
@@ -125,7 +124,7 @@ def _is_one_job(platform: Platform, name: str) -> bool:
     try:
         described: Mapping[str, Any] = platform.sagemaker.describe_training_job(TrainingJobName=name)
     except ClientError as error:
-        if error.response["Error"]["Code"] in _UNKNOWN:
+        if error.response["Error"]["Code"] in NOT_THERE:
             return False
         raise
     return SEARCH in described.get("HyperParameters", {})

@@ -1,0 +1,1 @@
+"""Batch transform: a model asked about all pictures of a folder, with a table of its answers."""
