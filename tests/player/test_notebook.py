@@ -1,0 +1,36 @@
+"""The notebook, run cell by cell as a person does, on the handwritten digits."""
+
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOK = Path(__file__).parents[2] / "scripts" / "train_and_deploy.ipynb"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client.*", "ignore::DeprecationWarning:zmq.*")
+def test_the_notebook_runs_to_its_end_and_shows_what_it_should(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("JOBS", "2")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for name in ("DATA", "WEIGHTS", "BACKBONE"):
+        monkeypatch.delenv(name, raising=False)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, timeout=400, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 4  # the curves, and three digits with their answers
+    said = "".join(output.get("text", "") for output in outputs)
+    assert "overfit " in said
+    right = int(said.partition(" of 50 are right")[0].split()[-1])
+    assert right >= 40
+    assert "is deleted" in said
+    assert not list((home / "endpoints").iterdir())
+
+
+def test_the_notebook_is_kept_without_outputs():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")
