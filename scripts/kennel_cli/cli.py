@@ -72,10 +72,11 @@ from kennel_cli.settings import LOCAL, kennel_home
 from kennel_cli.settings_command import settings
 from kennel_cli.settings_file import settings_file, write_settings
 from kennel_cli.smoke import run_smoke
+from kennel_cli.status import status_of
 from kennel_cli.transform.command import transform
-from kennel_cli.transform.follow import is_transform, stop_transform
+from kennel_cli.transform.follow import stop_transform
 from kennel_cli.tune.command import tune
-from kennel_cli.tune.follow import is_search, stop_search, summary_folder
+from kennel_cli.tune.follow import stop_search, summary_folder
 
 JOBS_OF_AWS = 20  # jobs of an account that are listed; each is asked for its metrics
 NEWEST_FIRST = {"SortBy": "CreationTime", "SortOrder": "Descending"}  # else AWS lists the oldest, or by name
@@ -257,10 +258,10 @@ def stop(
 ) -> None:
     """Stop a training job, of which the best model so far is kept, a search with all its jobs, or a batch transform."""
     platform = platform_of(on)
-    if is_search(platform, name):
+    if status_of(platform, Kind.SEARCH, name):
         stop_search(platform, name)
         return
-    if is_transform(platform, name):
+    if status_of(platform, Kind.TRANSFORM, name):
         stop_transform(platform, name)
         return
     print_end(platform, stop_training(platform, name), console)

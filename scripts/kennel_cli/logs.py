@@ -4,13 +4,12 @@ import time
 from typing import Annotated
 
 import typer
-from botocore.exceptions import ClientError
 
 from kennel.errors import KennelError
 from kennel_cli.follow import show_to_end
 from kennel_cli.places import OfPlace, Place, console, platform_of
-from kennel_cli.platforms.account import aws_errors
-from kennel_cli.platforms.platform import NOT_THERE, RUNNING, Kind, Platform
+from kennel_cli.platforms.platform import RUNNING, Kind, Platform
+from kennel_cli.status import status_of
 
 _ENDED = ("Failed", "OutOfService", "Deleting")  # statuses of an endpoint that writes no more
 
@@ -38,8 +37,7 @@ def logs(
 def _follow(platform: Platform, name: str, kinds: tuple[Kind, ...]) -> None:
     """Follow the first of these kinds of which there is one."""
     for kind in kinds:
-        status = _status(platform, name, kind)
-        if status is None:
+        if status_of(platform, kind, name) is None:
             continue
         if kind is Kind.TRAINING:
             show_to_end(platform, name, console)
@@ -54,7 +52,7 @@ def _print_to_end(platform: Platform, name: str, kind: Kind) -> None:
     position = None
     try:
         while True:
-            status = _status(platform, name, kind)
+            status = status_of(platform, kind, name)
             running = status in RUNNING if kind is Kind.TRANSFORM else status is not None and status not in _ENDED
             lines, position = platform.read_log(name, position, ended=not running, of=kind)
             for line in lines:
@@ -66,24 +64,6 @@ def _print_to_end(platform: Platform, name: str, kind: Kind) -> None:
         command = "delete" if kind is Kind.ENDPOINT else "stop"
         console.print(f"\n{name} goes on; `kennel {command} {name}{platform.option}` ends it", soft_wrap=True)
         raise typer.Exit(130) from None
-
-
-def _status(platform: Platform, name: str, kind: Kind) -> str | None:
-    """Return the status of a job or an endpoint, or None where there is none of that name."""
-    sagemaker = platform.sagemaker
-    try:
-        with aws_errors("sagemaker"):
-            if kind is Kind.TRAINING:
-                status = sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"]
-            elif kind is Kind.ENDPOINT:
-                status = sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]
-            else:
-                status = sagemaker.describe_transform_job(TransformJobName=name)["TransformJobStatus"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] in NOT_THERE:
-            return None
-        raise
-    return str(status)
 
 
 def _no_log(platform: Platform, name: str) -> KennelError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import tempfile
@@ -158,21 +159,19 @@ def _finish(platform: Platform, name: str, top_k: int, to: Path | None) -> None:
 def _forget_model(platform: Platform, job: Mapping[str, Any]) -> None:
     """Delete the model entry that was made for a job, which has its name."""
     if job["ModelName"] == job["TransformJobName"]:
-        try:
+        with contextlib.suppress(ClientError):  # forgotten the first time
             platform.sagemaker.delete_model(ModelName=job["ModelName"])
-        except ClientError:
-            return  # forgotten the first time
 
 
 def _show(answers: Mapping[str, Answer | str]) -> None:
     """Print how often each class comes first."""
     counts = Counter(answer.predictions[0].label for answer in answers.values() if not isinstance(answer, str))
     table = Table("class", "pictures")
-    for label, count in counts.most_common(_SHOWN):
+    shown = counts.most_common(_SHOWN)
+    for label, count in shown:
         table.add_row(label, f"{count:,}")
     if len(counts) > _SHOWN:
-        table.add_row(
-            f"{len(counts) - _SHOWN} more", f"{counts.total() - sum(c for _, c in counts.most_common(_SHOWN)):,}"
-        )
+        rest = counts.total() - sum(count for _, count in shown)
+        table.add_row(f"{len(counts) - _SHOWN} more", f"{rest:,}")
     if counts:
         console.print(table)

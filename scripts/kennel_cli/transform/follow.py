@@ -4,13 +4,12 @@ import time
 from typing import Any
 
 import typer
-from botocore.exceptions import ClientError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kennel_cli.follow import wants_to_stop
 from kennel_cli.places import console, say
 from kennel_cli.platforms.account import AwsError, aws_errors
-from kennel_cli.platforms.platform import NOT_THERE, RUNNING, Platform
+from kennel_cli.platforms.platform import RUNNING, Platform
 
 
 def follow_transform(platform: Platform, name: str) -> dict[str, Any]:
@@ -34,21 +33,11 @@ def follow_transform(platform: Platform, name: str) -> dict[str, Any]:
         raise AwsError(f"{error}; {ways}") from error
 
 
-def is_transform(platform: Platform, name: str) -> bool:
-    """Return whether there is a batch transform job of that name."""
-    try:
-        platform.sagemaker.describe_transform_job(TransformJobName=name)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in NOT_THERE:
-            return False
-        raise
-    return True
-
-
 def stop_transform(platform: Platform, name: str) -> None:
-    """Stop a job, and wait for its end; `kennel transform --again` makes a table of what it has answered."""
+    """Stop a job, and wait for its end."""
     platform.sagemaker.stop_transform_job(TransformJobName=name)
     _watch(platform, name)
+    say(f"what it has answered: kennel transform --again {name}{platform.option}")
 
 
 def _watch(platform: Platform, name: str) -> dict[str, Any]:

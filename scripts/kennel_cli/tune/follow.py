@@ -18,8 +18,9 @@ from kennel.tuning.summary import Summary, read_summary
 from kennel_cli.follow import show_to_end, wants_to_stop
 from kennel_cli.places import console
 from kennel_cli.platforms.account import AwsError, aws_errors
-from kennel_cli.platforms.platform import NOT_THERE, Platform
+from kennel_cli.platforms.platform import NOT_THERE, Kind, Platform
 from kennel_cli.settings import kennel_home
+from kennel_cli.status import status_of
 from kennel_cli.tune.screen import final_table, follow_search, write_files
 from kennel_cli.tune.watch import Watch, prepare
 
@@ -36,17 +37,6 @@ def summary_folder(name: str) -> Path:
     return kennel_home() / "tuning" / name
 
 
-def is_search(platform: Platform, name: str) -> bool:
-    """Return whether there is a tuning job of that name."""
-    try:
-        platform.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in NOT_THERE:
-            return False
-        raise
-    return True
-
-
 def stop_search(platform: Platform, name: str) -> None:
     """Stop a search, wait for the ends of its jobs, and show what it found."""
     platform.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
@@ -55,7 +45,7 @@ def stop_search(platform: Platform, name: str) -> None:
 
 def resume(platform: Platform, name: str) -> None:
     """Follow a search again, or the one job that is a search; a tuner that is gone is started again."""
-    if not is_search(platform, name):
+    if status_of(platform, Kind.SEARCH, name) is None:
         if not _is_one_job(platform, name):
             raise SearchError(f"there is no search {name}; see `kennel jobs{platform.option}`")
         follow_one_job(platform, name)

@@ -1,0 +1,29 @@
+"""Whether there is a job, a search or an endpoint of a name, and how it is."""
+
+from botocore.exceptions import ClientError
+
+from kennel_cli.platforms.account import aws_errors
+from kennel_cli.platforms.platform import NOT_THERE, Kind, Platform
+
+_ASKED = {  # operation, member of its request, member of its answer
+    Kind.TRAINING: ("describe_training_job", "TrainingJobName", "TrainingJobStatus"),
+    Kind.SEARCH: (
+        "describe_hyper_parameter_tuning_job",
+        "HyperParameterTuningJobName",
+        "HyperParameterTuningJobStatus",
+    ),
+    Kind.ENDPOINT: ("describe_endpoint", "EndpointName", "EndpointStatus"),
+    Kind.TRANSFORM: ("describe_transform_job", "TransformJobName", "TransformJobStatus"),
+}
+
+
+def status_of(platform: Platform, kind: Kind, name: str) -> str | None:
+    """Return the status, such as `InProgress`, or None where there is none of that kind and name."""
+    operation, member, status = _ASKED[kind]
+    try:
+        with aws_errors("sagemaker"):
+            return str(getattr(platform.sagemaker, operation)(**{member: name})[status])
+    except ClientError as error:
+        if error.response["Error"]["Code"] in NOT_THERE:
+            return None
+        raise
