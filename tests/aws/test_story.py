@@ -14,6 +14,8 @@ import pytest
 from tests.aws.conftest import BUCKET
 from tests.engine import needs_image
 
+pytestmark = pytest.mark.timeout(1500)  # minutes where nothing else runs
+
 ROOT = Path(__file__).parents[2]
 
 

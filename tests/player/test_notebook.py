@@ -11,6 +11,7 @@ from nbclient import NotebookClient
 NOTEBOOK = Path(__file__).parents[2] / "scripts" / "train_and_deploy.ipynb"
 
 
+@pytest.mark.timeout(1500)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client.*", "ignore::DeprecationWarning:zmq.*")
 def test_the_notebook_runs_to_its_end_and_shows_what_it_should(home, tmp_path, monkeypatch):
     monkeypatch.setenv("JOBS", "2")
@@ -18,7 +19,7 @@ def test_the_notebook_runs_to_its_end_and_shows_what_it_should(home, tmp_path, m
     for name in ("DATA", "WEIGHTS", "BACKBONE"):
         monkeypatch.delenv(name, raising=False)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=400, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) == 4  # the curves, and three digits with their answers
