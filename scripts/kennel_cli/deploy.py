@@ -112,8 +112,15 @@ def update(
         change = requests.endpoint_update(endpoint, plan.config["EndpointConfigName"], deployment)
         _print({"CreateModel": plan.model, "CreateEndpointConfig": plan.config, "UpdateEndpoint": change})
         return
-    with console.status(f"updating {endpoint}"), aws_errors("sagemaker"):
-        endpoints.update_endpoint(platform, served, endpoint, options, deployment, _say(platform))
+    try:
+        with console.status(f"updating {endpoint}"), aws_errors("sagemaker"):
+            endpoints.update_endpoint(platform, served, endpoint, options, deployment, _say(platform))
+    except KeyboardInterrupt:
+        console.print(
+            f"\nwhat was asked of {endpoint} goes on; `kennel jobs{platform.option}` shows when it is in service",
+            soft_wrap=True,
+        )
+        raise typer.Exit(130) from None
     _show(platform, endpoint)
 
 

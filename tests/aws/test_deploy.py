@@ -292,6 +292,22 @@ def test_an_update_forgets_what_was_served_before(kennel, s3, updating, monkeypa
     assert "endpoint dogs is in service at" in said
 
 
+def test_an_update_that_is_left_goes_on_and_that_is_said(kennel, updating, monkeypatch):
+    def leave(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(endpoints.time, "sleep", leave)
+    updating.add_response("describe_endpoint", endpoint("InService"))
+    updating.add_response("describe_training_job", described_job())
+    updating.add_response("create_model", {"ModelArn": ARN})
+    updating.add_response("create_endpoint_config", {"EndpointConfigArn": ARN})
+    updating.add_response("update_endpoint", {"EndpointArn": ARN})
+    updating.add_response("describe_endpoint", endpoint("Updating"))
+    ended = kennel("update", "dogs", "--on", "aws", "--model", "dogs")
+    assert ended.code == 130
+    assert "what was asked of dogs goes on; `kennel jobs --on aws` shows when it is in service" in ended.stdout
+
+
 def test_a_folder_without_a_script_is_refused(kennel, random_model, tmp_path):
     ended = kennel("deploy", "--on", "aws", "--model", random_model, "--code", tmp_path)
     assert (ended.code, f"there is no inference.py in {tmp_path}" in ended.stderr) == (1, True)
