@@ -36,7 +36,6 @@ NOT_HERE = {
     "A7.3": "the SDK's own faults",
     "C2.11": "there is no nginx",
     "C3.3": "no container work",
-    "C4.6": "a matter of the job's request; README, The image, names the drivers",
 }
 HEAD = """# SageMaker's contract, row by row
 
