@@ -12,6 +12,7 @@ from kennel.errors import KennelError
 from kennel_cli.platforms.account import aws_client, aws_errors
 from kennel_cli.platforms.cloudwatch import GROUP, TRANSFORM_GROUP
 from kennel_cli.registry import find_repository
+from kennel_cli.requests import tag_list
 from kennel_cli.stacks import owned_resources
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")  # good for a stack, a repository and a CodeBuild project
@@ -82,7 +83,7 @@ def stack_request(name: str, values: Mapping[str, str], tags: Mapping[str, str])
         "TemplateBody": template(),
         "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
         "Capabilities": ["CAPABILITY_IAM"],
-        **({"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]} if tags else {}),
+        **({"Tags": tag_list(tags)} if tags else {}),
     }
 
 

@@ -113,5 +113,5 @@ def _ensure_group(platform: Platform, group: str) -> None:
             raise
         request: dict[str, Any] = {"ModelPackageGroupName": group}
         if platform.settings.tags:
-            request["Tags"] = requests.tag_list(platform.settings)
+            request["Tags"] = requests.tag_list(platform.settings.tags)
         platform.sagemaker.create_model_package_group(**request)

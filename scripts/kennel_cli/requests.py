@@ -119,9 +119,9 @@ def vpc_config(settings: Settings) -> VpcConfigTypeDef:
     return {"Subnets": list(settings.subnets), "SecurityGroupIds": list(settings.security_groups)}
 
 
-def tag_list(settings: Settings) -> list[TagTypeDef]:
+def tag_list(tags: Mapping[str, str]) -> list[TagTypeDef]:
     """Return the member `Tags` of whatever is created."""
-    return [{"Key": key, "Value": value} for key, value in settings.tags.items()]
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def training_job(
@@ -147,7 +147,7 @@ def training_job(
     if options.experiment:
         request["ExperimentConfig"] = {"ExperimentName": options.experiment}
     if settings.tags:
-        request["Tags"] = tag_list(settings)
+        request["Tags"] = tag_list(settings.tags)
     return request
 
 
@@ -181,7 +181,7 @@ def tuning_job(
             "WarmStartType": "TransferLearning",  # the ranges and the data may be others (contract B10)
         }
     if settings.tags:
-        request["Tags"] = tag_list(settings)
+        request["Tags"] = tag_list(settings.tags)
     return request
 
 
@@ -251,7 +251,7 @@ def _model(
     if settings.subnets and not options.serverless:  # which cannot have one (contract C5.2)
         request["VpcConfig"] = vpc_config(settings)
     if settings.tags:
-        request["Tags"] = tag_list(settings)
+        request["Tags"] = tag_list(settings.tags)
     return request
 
 
@@ -282,7 +282,7 @@ def endpoint_config(
     if settings.kms_key and not options.serverless and not _LOCAL_STORAGE.match(settings.endpoint_instance):
         request["KmsKeyId"] = settings.kms_key
     if settings.tags:
-        request["Tags"] = tag_list(settings)
+        request["Tags"] = tag_list(settings.tags)
     return request
 
 
@@ -315,7 +315,7 @@ def endpoint(name: str, config: str, settings: Settings | None = None) -> Create
     """Return a CreateEndpoint request, with the tags of the settings if they are given."""
     request: CreateEndpointInputTypeDef = {"EndpointName": name, "EndpointConfigName": config}
     if settings and settings.tags:
-        request["Tags"] = tag_list(settings)
+        request["Tags"] = tag_list(settings.tags)
     return request
 
 
@@ -368,5 +368,5 @@ def transform_job(
     if max_payload:
         request["MaxPayloadInMB"] = max_payload
     if settings.tags:
-        request["Tags"] = tag_list(settings)
+        request["Tags"] = tag_list(settings.tags)
     return request

@@ -22,6 +22,7 @@ from kennel_cli.operations.endpoint import (
 )
 from kennel_cli.operations.machines import cores, gpus
 from kennel_cli.places import DryRun, say
+from kennel_cli.requests import tag_list
 
 INVOCATIONS = "AWS/SageMaker"  # the namespace of what happens to requests
 INSTANCES = "/aws/sagemaker/Endpoints"  # the namespace of what instances use
@@ -195,7 +196,7 @@ def _call(endpoint: Endpoint, watch: _Watch, topic: str | None, tags: Mapping[st
         "TreatMissingData": "notBreaching",  # no request is no trouble
     }
     if tags:
-        request["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
+        request["Tags"] = tag_list(tags)
     if topic:
         request |= {"AlarmActions": [topic], "OKActions": [topic]}
     return Call("cloudwatch", "PutMetricAlarm", request)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kennel_cli.platforms.platform import RUNNING
 from kennel_cli.platforms.records import Record
 from kennel_cli.platforms.validation import client_error
 
@@ -41,6 +42,21 @@ def _with_times(value: Any) -> Any:
             for key, member in value.items()
         }
     return value
+
+
+def job_status(record: Record, *members: str) -> Response:
+    """Return the status that a description shows, for a keeper that is gone and a stop that was asked for too.
+
+    The first of `members` is the job's status, the others go with it.
+    """
+    kept = record.is_kept()  # before the status is read: a keeper that ended meanwhile has written how
+    status = record.status()
+    if status[members[0]] in RUNNING:
+        if not kept:
+            return {**status, **dict.fromkeys(members, "Failed"), "FailureReason": GONE}
+        if record.is_asked_to_stop():
+            return {**status, **dict.fromkeys(members, "Stopping")}
+    return status
 
 
 def summaries(

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from kennel_cli.platforms.detach import StartKeeper, start_detached
 from kennel_cli.platforms.platform import RUNNING
 from kennel_cli.platforms.records import Record
-from kennel_cli.platforms.responses import ACCOUNT, GONE, Response, page, response, summaries
+from kennel_cli.platforms.responses import ACCOUNT, Response, job_status, page, response, summaries
 from kennel_cli.platforms.validation import client_error, validate
 
 TRAINING_KEEPER = "kennel_cli.platforms.training_keeper"
@@ -81,12 +81,5 @@ class TrainingJobs:
 
 
 def training_status(record: Record) -> Response:
-    """Return the status that a description shows, for a keeper that is gone and a stop that was asked for too."""
-    kept = record.is_kept()  # before the status is read: a keeper that ended meanwhile has written how
-    status = record.status()
-    if status["TrainingJobStatus"] in RUNNING:
-        if not kept:
-            return {**status, "TrainingJobStatus": "Failed", "SecondaryStatus": "Failed", "FailureReason": GONE}
-        if record.is_asked_to_stop():
-            return {**status, "TrainingJobStatus": "Stopping", "SecondaryStatus": "Stopping"}
-    return status
+    """Return the status that a description of a training job shows; see `job_status`."""
+    return job_status(record, "TrainingJobStatus", "SecondaryStatus")

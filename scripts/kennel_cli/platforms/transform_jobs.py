@@ -6,7 +6,7 @@ from typing import Any
 from kennel_cli.platforms.hosting import Hosting
 from kennel_cli.platforms.platform import RUNNING
 from kennel_cli.platforms.records import Record
-from kennel_cli.platforms.responses import ACCOUNT, GONE, Response, page, response, summaries
+from kennel_cli.platforms.responses import ACCOUNT, Response, job_status, page, response, summaries
 from kennel_cli.platforms.store import LocalStore
 from kennel_cli.platforms.validation import client_error, validate
 
@@ -112,12 +112,4 @@ class TransformJobs(Hosting):
 
 
 def _status(record: Record) -> Response:
-    """Return the status that a description shows, for a keeper that is gone and a stop that was asked for too."""
-    kept = record.is_kept()  # before the status is read: a keeper that ended meanwhile has written how
-    status = record.status()
-    if status["TransformJobStatus"] in RUNNING:
-        if not kept:
-            return {**status, "TransformJobStatus": "Failed", "FailureReason": GONE}
-        if record.is_asked_to_stop():
-            return {**status, "TransformJobStatus": "Stopping"}
-    return status
+    return job_status(record, "TransformJobStatus")

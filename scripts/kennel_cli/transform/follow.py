@@ -45,8 +45,8 @@ def _watch(platform: Platform, name: str) -> dict[str, Any]:
     began, before = time.monotonic(), ""
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         job: dict[str, Any] = platform.sagemaker.describe_transform_job(TransformJobName=name)
-        total = len(platform.names(job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]))
-        bar = progress.add_task("pictures", total=total)
+        source = job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]
+        bar = progress.add_task("pictures", total=len(platform.names(source)) if console.is_terminal else None)
         while True:
             status = job["TransformJobStatus"]
             if status != before:
