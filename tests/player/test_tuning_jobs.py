@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from datetime import datetime
+from pathlib import Path
 
 import psutil
 import pytest
@@ -578,6 +579,19 @@ def test_a_warm_trials_script_sees_nothing_of_the_users_environment_b12(sagemake
     assert programs
     assert all("AWS_SECRET_ACCESS_KEY" not in _environment(p) for p in programs)
     finish()
+
+
+def test_a_script_does_not_wait_for_torch(sagemaker, search, finish):
+    """It is a program of its own, started by a fork of the tuner: what these two import is of no use to it."""
+    sagemaker.create_hyper_parameter_tuning_job(**search("light", jobs=1, static={"pause": "1"}))
+    while not (
+        scripts := [p for p in psutil.process_iter() if _environment(p).get("SM_JOB_NAME", "").startswith("light-")]
+    ):
+        time.sleep(0.05)
+    loaded = {Path(file.path).name for file in scripts[0].parent().memory_maps()}
+    assert any(name.startswith(("python", "libpython")) for name in loaded)
+    assert not any(name.startswith("libtorch") for name in loaded)
+    finish("light")
 
 
 def test_a_warm_trial_is_a_job_like_any_other_b12(sagemaker, heads, finish):

@@ -17,6 +17,7 @@ from kennel.hyperparameters import BACKBONES
 from kennel.model import weights
 from kennel.model.backbones import build_backbone, load_weights
 from kennel.model.weights import SITE, download, find_weights, link_for_torchvision, published_files
+from kennel.model.weights_files import weights_at_hand
 from tests.sites import listening
 
 
@@ -177,7 +178,7 @@ def test_an_unmodified_script_finds_the_weights_without_a_network(tmp_path, resn
     baked, home = tmp_path / "baked", tmp_path / "home"
     baked.mkdir()
     (baked / "resnet18.pth").symlink_to(resnet18_weights)
-    assert link_for_torchvision(home, {}, baked) == published_files("resnet18")
+    assert link_for_torchvision(home, weights_at_hand({}, baked)) == published_files("resnet18")
     script = (
         "import warnings; warnings.simplefilter('ignore')\n"
         "from torchvision import models\n"
@@ -199,11 +200,19 @@ def test_the_channel_comes_before_the_image_and_both_before_nothing(tmp_path):
     (baked / "mobilenet_v2-7ebf99e0.pth").touch()
     (baked / "vgg16.safetensors").touch()  # torchvision could not read it
     (baked / "my own.pth").touch()
-    linked = link_for_torchvision(home, {"pretrained": channel}, baked)
+    linked = link_for_torchvision(home, weights_at_hand({"pretrained": channel}, baked))
     assert sorted(linked) == ["mobilenet_v2-7ebf99e0.pth", *published_files("resnet50")]
     checkpoints = home / "hub" / "checkpoints"
     assert (checkpoints / "resnet50-0676ba61.pth").resolve() == (channel / "resnet50.pth").resolve()
     assert sorted(file.name for file in checkpoints.iterdir()) == sorted(linked)
-    assert link_for_torchvision(home, {"pretrained": channel}, baked) == []
-    assert link_for_torchvision(tmp_path / "empty", {}, tmp_path / "no such folder") == []
-    assert not (tmp_path / "empty").exists()
+    assert link_for_torchvision(home, weights_at_hand({"pretrained": channel}, baked)) == []
+    assert weights_at_hand({}, tmp_path / "no such folder") == []
+
+
+def test_a_script_without_weights_at_hand_does_not_wait_for_torch(tmp_path):
+    """Which takes some four seconds; in a container the same lines run before each script."""
+    code = (
+        "import sys; from pathlib import Path; import kennel.container.hook; from kennel.model import weights_files\n"
+        "sys.exit(bool(weights_files.weights_at_hand({}, Path('none'))) or 'torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

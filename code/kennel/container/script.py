@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sagemaker_training import entry_point, environment, errors, files, logging_config
-from sagemaker_training.process import ProcessRunner
+from sagemaker_training import entry_point, environment, errors, files, logging_config, process
 
 from kennel.atomic import write_json
 from kennel.container.environment import (
@@ -26,6 +25,7 @@ from kennel.container.environment import (
 )
 from kennel.container.launch import Torchrun, processes_per_host
 from kennel.errors import ContractError
+from kennel.model.weights_files import weights_at_hand
 
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|CREDENTIAL|API_?KEY", re.IGNORECASE)
 _TORCH_HOME = "TORCH_HOME"  # torch's own variable: where downloaded weights are looked for
@@ -45,6 +45,8 @@ def run_script() -> None:
     toolkit = logging_config.get_logger()
     toolkit.setLevel(logging.INFO)
     toolkit.addFilter(_mask_secrets({**os.environ, **given.hyperparameters}))
+    # it would import smdebug, and torch with it, for names to look for in a stderr that it is not asked to keep
+    process.get_debugger_exception_classes = list
     with tempfile.TemporaryDirectory(prefix="kennel-script-", ignore_cleanup_errors=True) as scratch:
         _offer_weights(Path(scratch) / "torch", given.channel_input_dirs)
         _offer_debug_config(folders(), Path(scratch))
@@ -57,12 +59,12 @@ def run_script() -> None:
         )
 
 
-def _runner(given: environment.Environment) -> ProcessRunner:
+def _runner(given: environment.Environment) -> process.ProcessRunner:
     """Return what runs the script: torchrun where it is asked for, in this host's instance group (contract A6.8)."""
     script = (given.user_entry_point, given.to_cmd_args(), given.to_env_vars(), processes_per_host(given))
     asked = given.additional_framework_parameters.get("sagemaker_torch_distributed_enabled")
     if not asked or given.current_host not in given.distribution_hosts:
-        return ProcessRunner(*script)
+        return process.ProcessRunner(*script)
     return Torchrun(
         *script,
         given.master_hostname,
@@ -85,11 +87,13 @@ def _refuse_packages_outside_a_container(code: Path) -> None:
 
 def _offer_weights(folder: Path, channels: Mapping[str, str]) -> None:
     """Let `torchvision.models.resnet50(pretrained=True)` find weights of the job or the image, not the network."""
-    from kennel.model.weights import link_for_torchvision  # noqa: PLC0415 - for scripts alone
-
     folders_of_channels = {name: Path(channel) for name, channel in channels.items()}
-    weights_dir = Path(variable(WEIGHTS_DIR, "/opt/weights"))
-    if _TORCH_HOME not in os.environ and link_for_torchvision(folder, folders_of_channels, weights_dir):
+    files = weights_at_hand(folders_of_channels, Path(variable(WEIGHTS_DIR, "/opt/weights")))
+    if not files or _TORCH_HOME in os.environ:
+        return
+    from kennel.model.weights import link_for_torchvision  # noqa: PLC0415 - torch is slow to import
+
+    if link_for_torchvision(folder, files):
         os.environ[_TORCH_HOME] = str(folder)
 
 

@@ -21,8 +21,8 @@ from kennel.images.preprocess import Preprocessing
 from kennel.model.backbones import build_backbone, fill_backbone, load_weights
 from kennel.model.classifier import make_head
 from kennel.model.manifest import MANIFEST, WEIGHTS, Manifest, load_manifest
-from kennel.model.weights import CHANNEL as PRETRAINED
 from kennel.model.weights import find_weights
+from kennel.model.weights_files import CHANNEL as PRETRAINED
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -17,11 +17,10 @@ from kennel.cache import Cache
 from kennel.errors import WeightsError
 from kennel.hyperparameters import BACKBONES
 from kennel.model.torchvision_models import models
+from kennel.model.weights_files import CHANNEL, WEIGHTS_SUFFIXES, weights_in
 
 log = logging.getLogger(__name__)
 
-WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
-CHANNEL = "pretrained"
 SITE = "KENNEL_WEIGHTS_URL"  # a mirror of torchvision's published files; torchvision's own site unless set
 TIMEOUT = 10.0  # seconds for the first answer of the site: who has no network should hear of it soon
 STALLED = 60.0  # seconds without a byte after which a download is given up
@@ -88,39 +87,32 @@ def download(backbone: str, cache: Cache, waiting: Callable[[], None] = lambda: 
         raise WeightsError(f"{url}: {error}") from error
 
 
-def link_for_torchvision(folder: Path, channels: Mapping[str, Path], weights_dir: Path) -> list[str]:
-    """Link the weights at hand below `folder` under torchvision's names, and return these names.
+def link_for_torchvision(folder: Path, files: Sequence[Path]) -> list[str]:
+    """Link files of weights below `folder` under torchvision's names, and return these names.
 
     With TORCH_HOME=`folder`, a script's own `models.resnet50(weights="DEFAULT")` then finds them without a network. A
     file that is called by a backbone only, such as `resnet50.pth`, stands for all that torchvision has published for
-    it. The channel comes before the image; what is in `folder` already stays.
+    it. The first of two files comes first; what is in `folder` already stays.
     """
     published = {backbone: published_files(backbone) for backbone in BACKBONES}
     known = {name for names in published.values() for name in names}
     checkpoints = folder / "hub" / "checkpoints"
     linked = []
-    for place in [*([channels[CHANNEL]] if CHANNEL in channels else []), weights_dir]:
-        for file in _weights_files(place):
-            names = [file.name] if file.name in known else published.get(file.stem, [])
-            if file.suffix == ".safetensors":  # torch.load, which torchvision calls, does not read it
-                continue
-            for name in names:
-                checkpoints.mkdir(parents=True, exist_ok=True)
-                with contextlib.suppress(FileExistsError):
-                    (checkpoints / name).symlink_to(file.resolve())
-                    linked.append(name)
+    for file in files:
+        names = [file.name] if file.name in known else published.get(file.stem, [])
+        if file.suffix == ".safetensors":  # torch.load, which torchvision calls, does not read it
+            continue
+        for name in names:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                (checkpoints / name).symlink_to(file.resolve())
+                linked.append(name)
     return linked
-
-
-def _weights_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return [f for f in sorted(folder.iterdir()) if f.suffix in WEIGHTS_SUFFIXES and not f.name.startswith(".")]
 
 
 def _in_channel(folder: Path, backbone: str) -> Path:
     """Return the channel's only file, or of several the one that is called by the backbone."""
-    files = _weights_files(folder)
+    files = weights_in(folder)
     if len(files) == 1:
         return files[0]
     called = [file for file in files if file.stem == backbone or file.name in published_files(backbone)]

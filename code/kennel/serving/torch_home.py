@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from kennel.model.weights import link_for_torchvision
+from kennel.model.weights_files import weights_at_hand
 from kennel.serving.scratch import make_scratch
 
 _TORCH_HOME = "TORCH_HOME"  # torch's own variable: where downloaded weights are looked for
@@ -14,8 +14,11 @@ def offer_weights(weights_dir: Path) -> None:
 
     People build a network so before they load their own state dict into it.
     """
-    if _TORCH_HOME in os.environ or not weights_dir.is_dir():
+    files = weights_at_hand({}, weights_dir)
+    if not files or _TORCH_HOME in os.environ:
         return
+    from kennel.model.weights import link_for_torchvision  # noqa: PLC0415 - torch is slow to import
+
     folder = make_scratch("torch")
-    if link_for_torchvision(folder, {}, weights_dir):
+    if link_for_torchvision(folder, files):
         os.environ[_TORCH_HOME] = str(folder)

@@ -29,6 +29,7 @@ from kennel_cli.platforms.warm_start import parents_of, static_of
 
 POLL = 0.05  # seconds between two looks at the trials
 GIVE_UP = 3  # trials that failed, with none that succeeded: the others would fail alike
+_PROGRAM = "sagemaker_program"  # the hyperparameter that names a script for the toolkit to run (contract A5.1)
 STAGNATION = 30  # trials without a better objective after which a search counts as converged (Optuna's own default)
 
 
@@ -59,9 +60,10 @@ class Tuner:
         self._values: list[float] = []  # their objectives, in the order of their ends
         self._failed: list[str] = []  # why trials have no objective
         self._unseen = ""  # why one that completed has none
+        self._static = self._request["TrainingJobDefinition"].get("StaticHyperParameters", {})
         self._search = Search(
             self._config,
-            self._request["TrainingJobDefinition"].get("StaticHyperParameters", {}),
+            self._static,
             default_values(),
             self._priors(),
             record.folder / "search.sqlite",
@@ -70,7 +72,7 @@ class Tuner:
     def run(self) -> None:
         """Run the search to its end, and write its status as it goes."""
         if self._warm:
-            warm_up()
+            warm_up(is_script=_PROGRAM in self._static)
         self._recover()
         status, reason = self._search_on()
         if self._running:

@@ -4,7 +4,6 @@ As with SageMaker's warm pools, nothing leaks from one trial into the next (cont
 of a process that has only imported and never computed.
 """
 
-import functools
 import importlib
 import os
 import signal
@@ -16,23 +15,21 @@ from kennel.forking import fork_program
 from kennel_cli.platforms.runners import ProcessRunner, Program, end_with_parent, job_environment
 
 _TRAIN = "kennel.container.train"
-# what a training job imports: torch takes 2.5 seconds, all others 1
-_IMPORTED = (
-    _TRAIN,
-    "kennel.container.hook",
-    "sagemaker_training.cli.train",
-    "kennel.training.run",
-    "kennel.report.job_page",
-)
+# what every training job imports, which takes a second
+_TOOLKIT = (_TRAIN, "kennel.container.hook", "sagemaker_training.cli.train")
+# what Kennel's own training imports: torch takes 2.5 seconds; a script is a program of its own and gains nothing by it
+_OWN_TRAINING = ("kennel.training.run", "kennel.report.job_page")
 # these look at SAGEMAKER_BASE_DIR when they are imported: each fork does that anew, with what they import there already
 _NOT_KEPT = ("sagemaker_training", "kennel.container.hook", "kennel.container.launch", "kennel.container.script")
 
 
-@functools.cache  # a trial's keeper, itself a fork, has nothing left to import
-def warm_up() -> None:
-    """Import what a training job needs. Has to be called before `fork_keeper`, by a process without threads."""
+def warm_up(is_script: bool) -> None:
+    """Import what training jobs need, which run a script or Kennel's own training.
+
+    Has to be called before `fork_keeper`, by a process without threads.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `train` sets it; read once, when torch is imported
-    for name in _IMPORTED:
+    for name in _TOOLKIT if is_script else (*_TOOLKIT, *_OWN_TRAINING):
         importlib.import_module(name)
     for name in list(sys.modules):
         if name.startswith(_NOT_KEPT):
@@ -65,7 +62,6 @@ class WarmRunner(ProcessRunner):
             code: int = importlib.import_module(_TRAIN).main_in_fork()
             return code
 
-        warm_up()
         with log.open("ab") as output:
             child = fork_program(work, job_environment(tree, variables), output.fileno(), output.fileno())
         return Fork(child)
