@@ -9,11 +9,12 @@ from kennel.engines.torch_engine import TorchEngine
 from kennel.model.artifact import load_artifact
 from tests.contract.box import SMALL_JOB, TRAINING_LIMIT
 
+EPOCHS = 10
 FINE_TUNING = {
     **SMALL_JOB,
     "backbone": "shufflenet_v2_x0_5",
     "weights": "none",
-    "epochs": "30",
+    "epochs": str(EPOCHS),
     "fc_units": "16",
     "checkpoint_seconds": "0",
 }
@@ -42,20 +43,20 @@ def last_line(box):
 
 def test_a_job_that_is_killed_goes_on_where_it_was_a2_10_a6_1_a6_2_a6_3(job):
     job.start("train")
-    job.wait_for("epoch=12 ")
+    job.wait_for("epoch=4 ")
     job.kill()
     seen = epochs(job)
     assert len(checkpoints(job)) in (2, 3)  # the last two, and perhaps one that was being written
     assert job.train() == 0, job.log
     resumed = re.search(r"resume checkpoint=kennel-\w+-\d+\.ckpt; phase=network; epoch=(\d+);", job.log)
     assert resumed
-    assert 12 <= int(resumed[1]) <= seen[-1] + 1
-    assert epochs(job)[len(seen) :] == list(range(int(resumed[1]), 31))
+    assert 4 <= int(resumed[1]) <= seen[-1] + 1
+    assert epochs(job)[len(seen) :] == list(range(int(resumed[1]), EPOCHS + 1))
     ended = last_line(job)
     for file in (job.tree / "checkpoints").iterdir():
         file.unlink()
     assert job.train() == 0
-    assert epochs(job)[-30:] == list(range(1, 31))
+    assert epochs(job)[-EPOCHS:] == list(range(1, EPOCHS + 1))
     assert last_line(job) == ended
 
 
@@ -84,7 +85,7 @@ def test_another_jobs_checkpoints_and_broken_ones_are_named_and_left_alone_a6_1_
 @pytest.mark.process_only
 def test_a_stopped_job_keeps_model_and_checkpoint_and_goes_on_a1_9_a6_2(job):
     job.start("train")
-    job.wait_for("epoch=10 ")
+    job.wait_for("epoch=4 ")
     assert job.stop(limit=20) == 0
     classifier, manifest = load_artifact(job.tree / "model")
     answers = TorchEngine(classifier, manifest.preprocessing)
@@ -93,7 +94,7 @@ def test_a_stopped_job_keeps_model_and_checkpoint_and_goes_on_a1_9_a6_2(job):
     seen = epochs(job)
     assert job.train() == 0
     assert epochs(job)[len(seen)] in (seen[-1], seen[-1] + 1)
-    assert epochs(job)[-1] == 30
+    assert epochs(job)[-1] == EPOCHS
     assert "test_accuracy" in json.loads((job.tree / "model" / "kennel.json").read_text())["metrics"]
 
 

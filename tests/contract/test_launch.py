@@ -122,10 +122,10 @@ def test_what_two_processes_measure_is_the_model_that_is_saved_a5_8(job):
 
 
 def test_two_processes_that_are_killed_go_on_where_they_were_a6_2(job):
-    job.config("hyperparameters.json", {**SCRATCH, **TWO, "epochs": "16", "checkpoint_seconds": "0"})
+    job.config("hyperparameters.json", {**SCRATCH, **TWO, "epochs": "8", "checkpoint_seconds": "0"})
     (job.tree / "checkpoints").mkdir()
     job.start("train")
-    job.wait_for("epoch=6 ")
+    job.wait_for("epoch=3 ")
     both = ranks(job)
     both[0].kill()
     assert job.wait(ENDING) == 1
