@@ -31,11 +31,23 @@ class TinyBackbone(nn.Module):
         return self.pool(first + self.second(first)).flatten(1)
 
 
+class LoudBackbone(TinyBackbone):
+    """Half of its features are some thousands, whatever it sees: 8 bits for all of them leave nothing of the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("loud", torch.zeros(16))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return (N, 16)."""
+        return super().forward(images) + self.loud
+
+
 @contextmanager
-def tiny_backbones() -> Iterator[None]:
+def tiny_backbones(network: type[TinyBackbone] = TinyBackbone) -> Iterator[None]:
     """Let every model folder that is read or written have this network, which is exported in a moment."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kennel.model.artifact.build_backbone", lambda name, size: TinyBackbone())
+        patch.setattr("kennel.model.artifact.build_backbone", lambda name, size: network())
         patch.setattr("kennel.model.classifier.count_features", lambda backbone: 16)
         yield
 

@@ -6,16 +6,17 @@ import resource
 from functools import partial
 
 import pytest
+import torch
 
 from kennel.engines import export
 from kennel.engines.choice import load_engine
 from kennel.engines.export import export_engines
 from kennel.errors import ArtifactError, Stopped
 from kennel.hyperparameters import EXPORTS
-from kennel.model.artifact import load_artifact
+from kennel.model.artifact import load_artifact, save_artifact
 from kennel.model.manifest import load_manifest
 from kennel.serving.service import Settings, load_service
-from tests.exports import colours, fit_head, tiny_backbones
+from tests.exports import LoudBackbone, colours, fit_head, tiny_backbones
 from tests.samples import save_random_model
 
 IMAGES, LABELS = colours(60)
@@ -85,7 +86,7 @@ def test_what_answers_as_the_model_does_is_kept_written_down_and_chosen(folder, 
 def test_an_engine_that_answers_otherwise_is_refused_and_leaves_no_file(folder, monkeypatch):
     run(folder, "openvino-int8")
     assert "openvino-int8.bin" in files(folder)
-    monkeypatch.setattr(export, "_quantized", partial(another_network, folder))
+    monkeypatch.setattr(export, "quantize", partial(another_network, folder))
     record = run(folder, "openvino-int8")["openvino-int8"]
     assert re.fullmatch(r"its accuracy is 0\.\d{4} where the model's is \d\.\d{4}", record.refused)
     assert files(folder) == set()
@@ -94,11 +95,38 @@ def test_an_engine_that_answers_otherwise_is_refused_and_leaves_no_file(folder, 
         load_engine(folder, "openvino-int8")
 
 
+@pytest.fixture
+def loud(tmp_path):
+    """A model whose head is deaf to the half of the features that are loud."""
+    with tiny_backbones(LoudBackbone):
+        folder = fit_head(save_random_model(tmp_path / "loud"), IMAGES, LABELS)
+        classifier, manifest = load_artifact(folder)
+        with torch.no_grad():
+            first = next(layer for layer in classifier.head if isinstance(layer, torch.nn.Linear))
+            classifier.backbone.loud[8:] = 5000.0
+            first.weight[:, 8:] = 0.0
+        save_artifact(folder, classifier, manifest)
+        yield folder
+
+
+def test_controlling_the_accuracy_leaves_the_layers_as_they_are_that_8_bits_are_too_few_for(loud):
+    assert run(loud, "openvino-int8")["openvino-int8"].refused.startswith("its accuracy is ")
+    told = []
+    records = export_engines(
+        loud, ["openvino-int8"], IMAGES, IMAGES, LABELS, lambda *done: told.append(done), control_accuracy=True
+    )
+    assert records[1].refused == ""
+    assert records[1].accuracy >= records[0].accuracy - 1 / 60
+    assert records[0].accuracy > 0.9
+    assert ("openvino-int8", 59, 60) in told
+    assert 'type="FakeQuantize"' in (loud / "openvino-int8.xml").read_text()  # the others have 8 bits
+
+
 def test_an_engine_that_cannot_be_made_is_refused_with_the_reason_and_the_others_are_made(folder, monkeypatch):
     def fail(*_):
         raise RuntimeError("a long story\nunsupported operation")
 
-    monkeypatch.setattr(export, "_quantized", fail)
+    monkeypatch.setattr(export, "quantize", fail)
     records = run(folder, *EXPORTS)
     assert records["openvino-int8"].refused == "it cannot be made: unsupported operation"
     assert records["openvino-bf16"].refused == ""

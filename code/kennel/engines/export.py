@@ -7,7 +7,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -21,13 +20,13 @@ from kennel.atomic import replacing
 from kennel.engines.device import pick_device
 from kennel.engines.engine import Engine
 from kennel.engines.openvino_engine import OpenvinoEngine
+from kennel.engines.quantization import Control, quantize, spread
 from kennel.engines.torch_engine import TorchEngine
 from kennel.errors import ArtifactError, Stopped
 from kennel.images.augment import apply_view
 from kennel.images.preprocess import Preprocessing
 from kennel.machine import cpu_instructions
 from kennel.model.artifact import load_artifact
-from kennel.model.backbones import is_transformer
 from kennel.model.classifier import Classifier
 from kennel.model.manifest import EngineRecord, Manifest, save_manifest
 
@@ -36,7 +35,6 @@ AGREEMENT = {"openvino-bf16": 0.98, INT8: 0.97}  # the least share of images wit
 LOST_ACCURACY = 0.005  # at most, or one image
 LEAST_IMAGES = 50  # with fewer, an agreement of 98 % is all of them
 MOST_IMAGES = 1000  # more would only take longer
-CALIBRATION = 300  # training images that 8-bit ranges are taken from: NNCF's own number
 _TIMED = 15  # forwards of one image each, of which the median counts
 
 log = logging.getLogger(__name__)
@@ -51,13 +49,15 @@ def export_engines(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     report: Report,
+    control_accuracy: bool = False,
 ) -> tuple[EngineRecord, ...]:
     """Export the model in `folder` for each runtime of `names`, judge it on `images`, and write down how it did.
 
     `training` (M, S, S, 3) and `images` (N, S, S, 3) are decoded images; `labels` (N,) say what is right. An engine is
     kept when its accuracy is at most half a point, or one image, below that of the float32 model, and its best class is
     the same for 98 % of the images (bfloat16) or 97 % (8 bits). What is refused leaves no file, only its record in
-    `kennel.json`; so does what cannot be made. Returns all records, the first that of the float32 model; none when
+    `kennel.json`; so does what cannot be made. With `control_accuracy`, the layers that 8 bits are too few for are
+    found and left as they are, which takes minutes. Returns all records, the first that of the float32 model; none when
     there are too few images to judge by. When `report` raises, what was done until then stays.
     Raises ArtifactError where there is no model, or its folder cannot be written to.
     """
@@ -71,15 +71,20 @@ def export_engines(
     if not os.access(folder, os.W_OK):
         raise ArtifactError(f"the model folder {folder} cannot be written to; copy it to where it can, and export that")
     classifier, manifest = load_artifact(folder)
-    rows = _spread(len(images), MOST_IMAGES)
+    rows = spread(len(images), MOST_IMAGES)
     judge = _Judge(manifest.preprocessing, images, labels, rows, report)
     reference = TorchEngine(classifier, manifest.preprocessing, manifest.views)
     reference.to(pick_device())
     records = [judge.measure(reference)]
     log.info(records[0].line())
     graph = _graph(classifier, manifest)
+    control = Control(images[rows], labels[rows], judge.most_lost) if control_accuracy else None
     for name in names:
-        make = partial(_quantized, graph, manifest, training, report) if name == INT8 else lambda: graph
+        make = (
+            partial(quantize, graph, manifest, training, partial(report, INT8), control)
+            if name == INT8
+            else lambda: graph
+        )
         with tempfile.TemporaryDirectory(prefix="kennel-export-") as scratch:
             record = _attempt(Path(scratch) / f"{name}.xml", make, manifest, judge)
             records.append(_keep(Path(scratch), folder, record))
@@ -170,9 +175,14 @@ class _Judge:
             refused=self._objection(engine.name, accuracy, agreement),
         )
 
+    @property
+    def most_lost(self) -> float:
+        """How much accuracy an engine may lose."""
+        return max(LOST_ACCURACY, 1 / len(self._rows)) + 1e-9
+
     def _objection(self, name: str, accuracy: float, agreement: float) -> str:
         lost, least = self._accuracy - accuracy, AGREEMENT.get(name, 0.0)
-        if lost > max(LOST_ACCURACY, 1 / len(self._rows)) + 1e-9:
+        if lost > self.most_lost:
             return f"its accuracy is {accuracy:.4f} where the model's is {self._accuracy:.4f}"
         if agreement < least:
             return f"it agrees with the model on {agreement:.1%} of the images, and {least:.0%} is the least"
@@ -216,50 +226,3 @@ def _graph(classifier: Classifier, manifest: Manifest) -> openvino.Model:
     network = _Answering(classifier, manifest.views).eval()
     with torch.inference_mode():
         return openvino.convert_model(network, example_input=torch.zeros(2, 3, size, size), input=[-1, 3, size, size])
-
-
-def _quantized(
-    graph: openvino.Model, manifest: Manifest, training: NDArray[np.uint8], report: Report
-) -> openvino.Model:
-    """Return the graph with 8-bit convolutions and products (post-training quantization).
-
-    The ranges of activations are asymmetric: most of the newer networks have others than ReLU.
-    """
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # NNCF lets it look for compilers
-    import nncf  # noqa: PLC0415 - two seconds, and only for this
-
-    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own set_log_level also sets handlers that are others'
-    rows = _spread(len(training), CALIBRATION).tolist()
-    seen = 0
-
-    def image(row: int) -> NDArray[np.float32]:
-        nonlocal seen
-        report(INT8, min(seen, len(rows)), len(rows))
-        seen += 1
-        return np.ascontiguousarray(manifest.preprocessing.normalize(training[row][None]))
-
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # its progress bars
-        return nncf.quantize(
-            graph,
-            nncf.Dataset(rows, image),
-            subset_size=len(rows),
-            preset=nncf.QuantizationPreset.MIXED,
-            model_type=nncf.ModelType.TRANSFORMER if is_transformer(manifest.backbone) else None,
-            ignored_scope=nncf.IgnoredScope(names=_after_softmax(graph), validate=False),
-        )
-
-
-def _after_softmax(graph: openvino.Model) -> list[str]:
-    """Return the names of what is done with probabilities: 8 bits are too few for them."""
-    names, todo = [], [graph.get_results()[0].input_value(0).get_node()]
-    while todo:
-        node = todo.pop()
-        names.append(node.get_friendly_name())
-        if node.get_type_name() != "Softmax":
-            todo += [value.get_node() for value in node.input_values()]
-    return names
-
-
-def _spread(count: int, most: int) -> NDArray[np.int64]:
-    """Return up to `most` rows of `count`, evenly: images lie class by class."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))

@@ -17,7 +17,12 @@ from kennel.training.progress import StopSignal
 
 
 def export_model(
-    folder: Path, channels: Mapping[str, Path], cache_dir: Path, names: Sequence[str], report: Report
+    folder: Path,
+    channels: Mapping[str, Path],
+    cache_dir: Path,
+    names: Sequence[str],
+    report: Report,
+    control_accuracy: bool = False,
 ) -> tuple[EngineRecord, ...]:
     """Export the model in `folder` for the engines `names`, judged on the data set in `channels`.
 
@@ -43,7 +48,7 @@ def export_model(
             )
         images = data.images(hp)
         train, valid = images["train"], images["valid"]
-        return export_engines(folder, names, train.pixels, valid.pixels, valid.labels, report)
+        return export_engines(folder, names, train.pixels, valid.pixels, valid.labels, report, control_accuracy)
 
 
 def _few(classes: Sequence[str]) -> str:
