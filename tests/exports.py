@@ -13,7 +13,7 @@ from kennel.engines.export import export_engines
 from kennel.hyperparameters import EXPORTS
 from kennel.model.artifact import load_artifact, save_artifact
 from kennel.model.manifest import load_manifest, save_manifest
-from tests.samples import COLOURS
+from tests.samples import COLOURS, save_random_model
 
 
 class TinyBackbone(nn.Module):
@@ -82,5 +82,17 @@ def fit_head(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(classifier.head(features), truth).backward()
         optimizer.step()
+    save_artifact(folder, classifier, manifest)
+    return folder
+
+
+def save_loud_model(folder: Path) -> Path:
+    """Save a model of `LoudBackbone` that knows `colours`, with a head that is deaf to what is loud."""
+    fit_head(save_random_model(folder), *colours(60))
+    classifier, manifest = load_artifact(folder)
+    with torch.no_grad():
+        first = next(layer for layer in classifier.head if isinstance(layer, nn.Linear))
+        classifier.backbone.loud[8:] = 5000.0
+        first.weight[:, 8:] = 0.0
     save_artifact(folder, classifier, manifest)
     return folder

@@ -1,11 +1,14 @@
 """`kennel export`, as a user types it."""
 
+import logging
 import tarfile
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.exports import colours, fit_head
+from kennel_cli.cli import app
+from tests.exports import LoudBackbone, colours, fit_head, save_loud_model, tiny_backbones
 from tests.samples import save_random_model, write_colour_images
 
 IMAGE_SIZE = "32"
@@ -38,6 +41,22 @@ def test_a_model_folder_is_exported_on_the_data_that_is_given(kennel, data, tmp_
     exported = kennel("export", folder, "--data", data, "--engines", "openvino-bf16")
     assert exported.returncode == 0, exported.stderr
     assert (folder / "openvino-bf16.xml").is_file()
+
+
+def test_where_8_bits_are_refused_what_would_help_is_said_and_helps(data, home, tmp_path, monkeypatch):
+    arguments = ["export", str(tmp_path / "model"), "--data", str(data), "--engines", "openvino-int8"]
+    monkeypatch.setattr(logging.getLogger("kennel"), "handlers", [])
+    with tiny_backbones(LoudBackbone):
+        save_loud_model(tmp_path / "model")
+        refused = CliRunner().invoke(app, arguments)
+        assert refused.exit_code == 0, refused.output
+        assert "--control-accuracy finds the layers" in refused.output
+        assert not (tmp_path / "model" / "openvino-int8.xml").exists()
+        monkeypatch.setattr(logging.getLogger("kennel"), "handlers", [])  # the first one's output is closed
+        kept = CliRunner().invoke(app, [*arguments, "--control-accuracy"])
+    assert kept.exit_code == 0, kept.output
+    assert "--control-accuracy" not in kept.output
+    assert (tmp_path / "model" / "openvino-int8.xml").is_file()
 
 
 def test_an_engine_that_there_is_not_is_said(kennel, tmp_path):

@@ -6,17 +6,16 @@ import resource
 from functools import partial
 
 import pytest
-import torch
 
 from kennel.engines import export
 from kennel.engines.choice import load_engine
 from kennel.engines.export import export_engines
 from kennel.errors import ArtifactError, Stopped
 from kennel.hyperparameters import EXPORTS
-from kennel.model.artifact import load_artifact, save_artifact
+from kennel.model.artifact import load_artifact
 from kennel.model.manifest import load_manifest
 from kennel.serving.service import Settings, load_service
-from tests.exports import LoudBackbone, colours, fit_head, tiny_backbones
+from tests.exports import LoudBackbone, colours, fit_head, save_loud_model, tiny_backbones
 from tests.samples import save_random_model
 
 IMAGES, LABELS = colours(60)
@@ -97,16 +96,8 @@ def test_an_engine_that_answers_otherwise_is_refused_and_leaves_no_file(folder, 
 
 @pytest.fixture
 def loud(tmp_path):
-    """A model whose head is deaf to the half of the features that are loud."""
     with tiny_backbones(LoudBackbone):
-        folder = fit_head(save_random_model(tmp_path / "loud"), IMAGES, LABELS)
-        classifier, manifest = load_artifact(folder)
-        with torch.no_grad():
-            first = next(layer for layer in classifier.head if isinstance(layer, torch.nn.Linear))
-            classifier.backbone.loud[8:] = 5000.0
-            first.weight[:, 8:] = 0.0
-        save_artifact(folder, classifier, manifest)
-        yield folder
+        yield save_loud_model(tmp_path / "loud")
 
 
 def test_controlling_the_accuracy_leaves_the_layers_as_they_are_that_8_bits_are_too_few_for(loud):
