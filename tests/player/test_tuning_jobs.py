@@ -584,14 +584,16 @@ def test_a_warm_trials_script_sees_nothing_of_the_users_environment_b12(sagemake
 def test_a_script_does_not_wait_for_torch(sagemaker, search, finish):
     """It is a program of its own, started by a fork of the tuner: what these two import is of no use to it."""
     sagemaker.create_hyper_parameter_tuning_job(**search("light", jobs=1, static={"pause": "1"}))
-    while not (
-        scripts := [p for p in psutil.process_iter() if _environment(p).get("SM_JOB_NAME", "").startswith("light-")]
-    ):
+    while not (scripts := [p for p in psutil.process_iter() if _is_script(_environment(p), "light")]):
         time.sleep(0.05)
     loaded = {Path(file.path).name for file in scripts[0].parent().memory_maps()}
     assert any(name.startswith(("python", "libpython")) for name in loaded)
     assert not any(name.startswith("libtorch") for name in loaded)
     finish("light")
+
+
+def _is_script(environment, search):
+    return environment.get("TRAINING_JOB_NAME", "").startswith(f"{search}-") and "SM_MODULE_NAME" in environment
 
 
 def test_a_warm_trial_is_a_job_like_any_other_b12(sagemaker, heads, finish):
