@@ -92,7 +92,7 @@ def test_a_script_may_come_as_a_tar_file_a5_2(box, tmp_path):
 
 def test_sigterm_while_a_script_is_unpacked_is_not_lost_a1_9_a1_10(box, tmp_path):
     box.submit("import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
-    for number in range(5000):  # which takes a moment
+    for number in range(10000):  # which takes some seconds
         (box.tree / "input" / "data" / "code" / f"{number}.txt").touch()
     as_tar(box, tmp_path)
     box.start("train")
