@@ -1,7 +1,9 @@
 """Contract A5.1, A5.2, A5.4, D2.1: scripts as people already have them, unmodified, through the real `train`."""
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,25 @@ def test_sigterm_while_a_script_is_unpacked_is_not_lost_a1_9_a1_10(box, tmp_path
     as_tar(box, tmp_path)
     box.start("train")
     box.wait_for("Imported framework")
+    assert box.stop(limit=20) == 143
+    assert box.failure.startswith("Stopped by SIGTERM")
+    assert "\nbegun" not in box.log
+
+
+@pytest.mark.process_only
+def test_sigterm_while_the_toolkit_looks_for_gpus_is_not_lost_a1_9_a1_10(box, tmp_path, monkeypatch):
+    """It asks a program, which is a child of its process as a script would be."""
+    slow = tmp_path / "bin" / "nvidia-smi"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nsleep 2\nexit 1\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}{os.pathsep}{os.environ['PATH']}")
+    box.submit("import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
+    box.start("train")
+    box.wait_for("Imported framework")
+    while "No GPUs detected" not in box.log.partition("Imported framework")[2]:  # it looks twice from there on
+        time.sleep(0.05)
+    time.sleep(0.5)
     assert box.stop(limit=20) == 143
     assert box.failure.startswith("Stopped by SIGTERM")
     assert "\nbegun" not in box.log

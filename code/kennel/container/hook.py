@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_script_is_next = threading.Event()
+
 
 def train() -> None:
     """Train, and turn everything that goes wrong into the toolkit's ClientError.
@@ -38,7 +41,7 @@ def train() -> None:
     try:
         if environment.Environment().user_entry_point:
             _on_sigterm(_stop_before_the_script)
-            run_script()
+            run_script(_script_is_next.set)
         else:
             _run_kennel()
     except errors.ClientError:
@@ -112,8 +115,11 @@ def _search(job: Job, static: Mapping[str, str], search: str, stop: "StopSignal"
 
 
 def _stop_before_the_script() -> None:
-    """Raise Stopped where no script runs yet; one that does has had the signal too: stay, and report how it ends."""
-    if not psutil.Process().children():
+    """Raise Stopped where no script runs yet; one that does has had the signal too: stay, and report how it ends.
+
+    A child alone says nothing before the script is next: the toolkit asks programs for GPUs.
+    """
+    if not (_script_is_next.is_set() and psutil.Process().children()):
         raise Stopped("before the script had begun")
 
 

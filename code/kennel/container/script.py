@@ -32,8 +32,8 @@ _TORCH_HOME = "TORCH_HOME"  # torch's own variable: where downloaded weights are
 _NEVER = 10**12  # a step that no training reaches
 
 
-def run_script() -> None:
-    """Run the script in one process, or in several when torchrun is asked for.
+def run_script(is_next: Callable[[], object]) -> None:
+    """Run the script in one process, or in several when torchrun is asked for; call `is_next` right before.
 
     Raises ClientError when it fails, or asks for what is not in the image.
     """
@@ -47,6 +47,7 @@ def run_script() -> None:
     toolkit.addFilter(_mask_secrets({**os.environ, **given.hyperparameters}))
     # it would import smdebug, and torch with it, for names to look for in a stderr that it is not asked to keep
     process.get_debugger_exception_classes = list
+    logging_config.log_script_invocation = _and_then(logging_config.log_script_invocation, is_next)  # its last step
     with tempfile.TemporaryDirectory(prefix="kennel-script-", ignore_cleanup_errors=True) as scratch:
         _offer_weights(Path(scratch) / "torch", given.channel_input_dirs)
         _offer_debug_config(folders(), Path(scratch))
@@ -57,6 +58,14 @@ def run_script() -> None:
             given.to_env_vars(),
             runner_type=_runner(given),
         )
+
+
+def _and_then(function: Callable[..., object], more: Callable[[], object]) -> Callable[..., None]:
+    def both(*arguments: Any, **named: Any) -> None:
+        function(*arguments, **named)
+        more()
+
+    return both
 
 
 def _runner(given: environment.Environment) -> process.ProcessRunner:
