@@ -44,7 +44,7 @@ def test_a_search_runs_its_trials_in_containers(home, colour_images):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("status=Completed; valid_loss=") == 2
-    deadline = time.monotonic() + 20  # an engine that is busy lists a removed container for a moment
+    deadline = time.monotonic() + 20  # seen once on a busy machine: still listed for a moment
     while any(containers(tree) for tree in (home / "training-jobs").glob("*/ml")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
