@@ -206,7 +206,8 @@ def test_the_channel_comes_before_the_image_and_both_before_nothing(tmp_path):
     assert (checkpoints / "resnet50-0676ba61.pth").resolve() == (channel / "resnet50.pth").resolve()
     assert sorted(file.name for file in checkpoints.iterdir()) == sorted(linked)
     assert link_for_torchvision(home, weights_at_hand({"pretrained": channel}, baked)) == []
-    assert weights_at_hand({}, tmp_path / "no such folder") == []
+    assert link_for_torchvision(tmp_path / "empty", weights_at_hand({}, tmp_path / "no such folder")) == []
+    assert not (tmp_path / "empty").exists()
 
 
 def test_a_script_without_weights_at_hand_does_not_wait_for_torch(tmp_path):
