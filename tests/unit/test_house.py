@@ -27,7 +27,6 @@ ALLOWED = {
         "debugger",
         "profiler",
         "judging",
-        "model.weights",
         "model.weights_files",
     },
     "report": set(),

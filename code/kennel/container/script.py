@@ -25,10 +25,9 @@ from kennel.container.environment import (
 )
 from kennel.container.launch import Torchrun, processes_per_host
 from kennel.errors import ContractError
-from kennel.model.weights_files import weights_at_hand
+from kennel.model.weights_files import offer_weights, weights_at_hand
 
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|CREDENTIAL|API_?KEY", re.IGNORECASE)
-_TORCH_HOME = "TORCH_HOME"  # torch's own variable: where downloaded weights are looked for
 _NEVER = 10**12  # a step that no training reaches
 
 
@@ -49,7 +48,9 @@ def run_script(is_next: Callable[[], object]) -> None:
     process.get_debugger_exception_classes = list
     logging_config.log_script_invocation = _and_then(logging_config.log_script_invocation, is_next)  # its last step
     with tempfile.TemporaryDirectory(prefix="kennel-script-", ignore_cleanup_errors=True) as scratch:
-        _offer_weights(Path(scratch) / "torch", given.channel_input_dirs)
+        channels = {name: Path(channel) for name, channel in given.channel_input_dirs.items()}
+        weights = weights_at_hand(channels, Path(variable(WEIGHTS_DIR, "/opt/weights")))
+        offer_weights(weights, lambda: Path(scratch) / "torch")
         _offer_debug_config(folders(), Path(scratch))
         entry_point.run(
             given.module_dir,
@@ -92,18 +93,6 @@ def _refuse_packages_outside_a_container(code: Path) -> None:
             f"the script brings {wanted[0]}, which would be installed into the environment of this machine; "
             f"run the job in a container (--on docker), or install the packages and leave {wanted[0]} out"
         )
-
-
-def _offer_weights(folder: Path, channels: Mapping[str, str]) -> None:
-    """Let `torchvision.models.resnet50(pretrained=True)` find weights of the job or the image, not the network."""
-    folders_of_channels = {name: Path(channel) for name, channel in channels.items()}
-    files = weights_at_hand(folders_of_channels, Path(variable(WEIGHTS_DIR, "/opt/weights")))
-    if not files or _TORCH_HOME in os.environ:
-        return
-    from kennel.model.weights import link_for_torchvision  # noqa: PLC0415 - torch is slow to import
-
-    if link_for_torchvision(folder, files):
-        os.environ[_TORCH_HOME] = str(folder)
 
 
 def _offer_debug_config(tree: Folders, scratch: Path) -> None:

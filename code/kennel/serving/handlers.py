@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from sagemaker_inference import content_types, decoder
 from kennel.container.environment import WEIGHTS_DIR, variable
 from kennel.machine import share_of_cores
 from kennel.model.manifest import MANIFEST, load_manifest
+from kennel.model.weights_files import offer_weights, weights_in
 from kennel.serving import defaults
 from kennel.serving.admission import Admission, read_body
 from kennel.serving.batcher import hung_up
@@ -30,9 +32,9 @@ from kennel.serving.errors import BadRequest, Gone, Late, RequestError
 from kennel.serving.fetch import Fetcher
 from kennel.serving.metrics import Served
 from kennel.serving.requirements import install_requirements
+from kennel.serving.scratch import make_scratch
 from kennel.serving.service import Settings
 from kennel.serving.telemetry import Telemetry, Trace
-from kennel.serving.torch_home import offer_weights
 from kennel.serving.user_code import TURN, HandlerError, UserCode
 from kennel.serving.user_functions import Context, Failed, UserFunctions, refusing
 
@@ -82,7 +84,7 @@ class HandlerService:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(line_buffering=True)  # what the functions print goes to the log at once
         torch.set_num_threads(share_of_cores(self._settings.processes))
-        offer_weights(Path(variable(WEIGHTS_DIR, "/opt/weights")))
+        offer_weights(weights_in(Path(variable(WEIGHTS_DIR, "/opt/weights"))), partial(make_scratch, "torch"))
         # scripts call the toolkit's decoder, which would unpickle whatever it gets (contract C2.8)
         decoder._decoder_map[content_types.NPY] = load_npy
         began = time.monotonic()
