@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.contract.box import Box
+from tests.contract.box import TRAINING_LIMIT, Box
 
 SCRIPTS = Path(__file__).with_name("scripts")
 
@@ -121,6 +122,45 @@ def test_sigterm_while_the_toolkit_looks_for_gpus_is_not_lost_a1_9_a1_10(box, tm
     assert box.stop(limit=20) == 143
     assert box.failure.startswith("Stopped by SIGTERM")
     assert "\nbegun" not in box.log
+
+
+@pytest.mark.process_only
+def test_sigterm_while_the_toolkit_waits_for_its_log_is_not_lost_a1_9_a1_10(box):
+    """Logging swallows every exception that is raised while it writes."""
+    box.submit("print('begun', flush=True)\n", long=json.dumps("x" * 50_000))  # said several times
+    log = box.folder / "log.txt"
+    os.mkfifo(log)
+    readable = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        box.start("train")
+        wait_until_full(log)  # it is about to say how it invokes the script
+        box.program.terminate()
+        time.sleep(1)
+        said = read_to_the_end(readable, limit=20)
+    finally:
+        os.close(readable)
+    assert box.wait(limit=20) == 143
+    assert box.failure.startswith("Stopped by SIGTERM")
+    assert b"\nbegun" not in said
+
+
+def wait_until_full(pipe, limit=TRAINING_LIMIT):
+    """Wait until what writes to a pipe has to wait for its reader."""
+    deadline = time.monotonic() + limit
+    with pipe.open("wb", buffering=0) as writable:
+        while select.select([], [writable], [], 0)[1]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def read_to_the_end(pipe, limit):
+    os.set_blocking(pipe, True)
+    deadline = time.monotonic() + limit
+    said = b""
+    while part := os.read(pipe, 65536):
+        said += part
+        assert time.monotonic() < deadline
+    return said
 
 
 @pytest.mark.process_only

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import signal
-import threading
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_script_is_next = threading.Event()
-
 
 def train() -> None:
     """Train, and turn everything that goes wrong into the toolkit's ClientError.
@@ -40,8 +37,7 @@ def train() -> None:
     )  # at INFO it says "Failed to parse hyperparameter" of every plain word
     try:
         if environment.Environment().user_entry_point:
-            _on_sigterm(_stop_before_the_script)
-            run_script(_script_is_next.set)
+            run_script(lambda: _on_sigterm(_end_unless_the_script_runs))
         else:
             _run_kennel()
     except errors.ClientError:
@@ -114,13 +110,14 @@ def _search(job: Job, static: Mapping[str, str], search: str, stop: "StopSignal"
             log.exception("the summary of the search could not be written; the model is not touched by that")
 
 
-def _stop_before_the_script() -> None:
-    """Raise Stopped where no script runs yet; one that does has had the signal too: stay, and report how it ends.
+def _end_unless_the_script_runs() -> None:
+    """Stay while the script runs, which has had the signal too, and report how it ends; else end as without a handler.
 
-    A child alone says nothing before the script is next: the toolkit asks programs for GPUs.
+    An exception would not do: logging swallows those that come while it writes.
     """
-    if not (_script_is_next.is_set() and psutil.Process().children()):
-        raise Stopped("before the script had begun")
+    if not psutil.Process().children():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _on_sigterm(action: Callable[[], None]) -> None:

@@ -32,9 +32,10 @@ _NEVER = 10**12  # a step that no training reaches
 
 
 def run_script(is_next: Callable[[], object]) -> None:
-    """Run the script in one process, or in several when torchrun is asked for; call `is_next` right before.
+    """Run the script in one process, or in several when torchrun is asked for.
 
-    Raises ClientError when it fails, or asks for what is not in the image.
+    Calls `is_next` right before, when no other child of this process is left.
+    Raises ClientError when the script fails, or asks for what is not in the image.
     """
     given = environment.Environment()
     if given.additional_framework_parameters.get("sagemaker_mpi_enabled"):
