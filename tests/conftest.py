@@ -14,7 +14,7 @@ from tests.samples import save_random_model, write_colour_images
 _LONG = (
     "test_dogs10.py",
     "aws/test_story.py",
-    "player/test_tuning_jobs.py",
+    "player/tuning/test_searches.py",
     "fuzz/test_requests.py",
     "player/test_notebook.py",
     "player/test_tune.py",

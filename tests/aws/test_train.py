@@ -13,6 +13,7 @@ from botocore.stub import ANY, Stubber
 from moto.sagemaker.models import FakeTrainingJob
 from rich.console import Console
 
+from kennel.tuning.summary import write_summary
 from kennel_cli import follow
 from kennel_cli.platforms import uploads
 from kennel_cli.platforms.account import AwsError
@@ -20,6 +21,7 @@ from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.cloudwatch import GROUP
 from kennel_cli.platforms.validation import client_error, validate
 from tests.aws.conftest import BUCKET, REGION, SETTINGS, described, keys, write_log
+from tests.aws.searches import small_summary
 
 PAGE = f"https://{REGION}.console.aws.amazon.com/sagemaker/home?region={REGION}#/jobs/dogs"
 MACHINE = {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 50}
@@ -428,3 +430,43 @@ def test_a_network_that_goes_away_says_that_the_job_goes_on(platform, monkeypatc
         AwsError, match=r"SageMaker does not answer: .*; the job goes on; `kennel logs -f dogs --on aws`"
     ):
         follow.show_to_end(platform, "dogs", Console(file=io.StringIO()))
+
+
+# With what a search found
+
+
+@pytest.fixture
+def found(home):
+    """The summary of the search `dogs` on this machine."""
+    folder = home / "tuning" / "dogs"
+    folder.mkdir(parents=True)
+    write_summary(folder, small_summary())
+
+
+def plain_dry_run(kennel, *arguments):
+    ended = kennel("train", "--on", "aws", "--data", "s3://photos/dogs", "--dry-run", *arguments)
+    assert ended.code == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_a_job_takes_the_best_hyperparameters_of_a_search(kennel, found):
+    best = {"epochs": "2", "weights": "none", "learning_rate": "0.01"}
+    assert plain_dry_run(kennel, "--from-tuning", "dogs")["HyperParameters"] == best
+
+
+def test_options_win_over_what_a_search_found(kennel, found, resnet18_weights, monkeypatch):
+    monkeypatch.setenv("KENNEL_BUCKET", BUCKET)
+    more = ("--learning-rate", "0.5", "--backbone", "resnet18")
+    values = plain_dry_run(kennel, "--from-tuning", "dogs", *more)["HyperParameters"]
+    assert values == {"epochs": "2", "weights": "none", "learning_rate": "0.5", "backbone": "resnet18"}
+    request = plain_dry_run(kennel, "--from-tuning", "dogs", *more, "--weights", resnet18_weights)
+    assert "weights" not in request["HyperParameters"]  # `none` would leave the file unread
+    assert [channel["ChannelName"] for channel in request["InputDataConfig"]] == ["training", "pretrained"]
+
+
+def test_a_summary_that_is_elsewhere_is_one_sentence(kennel, home):
+    ended = kennel("train", "--on", "aws", "--data", "s3://photos/dogs", "--from-tuning", "dogs", "--dry-run")
+    assert ended.code == 1
+    assert f"there is no summary of a search dogs in {home}/tuning/dogs; `kennel tune --resume dogs --on aws`" in (
+        ended.stderr
+    )

@@ -21,6 +21,7 @@ from kennel_cli.platforms.runners import Program
 
 TRAINING_LIMIT = 120  # seconds that any job of these tests may take
 SMALL_JOB = {"backbone": "resnet18", "image_size": "32", "epochs": "1", "batch_size": "8"}
+SCRATCH = {**SMALL_JOB, "weights": "none"}
 
 
 @dataclass

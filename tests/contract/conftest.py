@@ -10,7 +10,7 @@ import pytest
 from kennel_cli.platforms.docker import DockerRunner
 from kennel_cli.platforms.runners import ProcessRunner
 from kennel_cli.settings import LOCAL
-from tests.contract.box import Box, Server, end, start_server
+from tests.contract.box import SCRATCH, Box, Server, end, start_server
 from tests.engine import needs_image
 
 CONTAINER = pytest.param("container", marks=[pytest.mark.docker, needs_image])
@@ -38,6 +38,13 @@ def box(runner: Any, tmp_path: Path) -> Iterator[Box]:
     if box.program is not None and box.program.poll() is None:
         box.program.kill()
         box.wait(30)
+
+
+@pytest.fixture
+def job(box: Box, colour_images: Path) -> Box:
+    """A box that is ready to train on the colour images from scratch."""
+    box.prepare(SCRATCH, training=colour_images)
+    return box
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ import pytest
 import torch
 
 from kennel.model.artifact import load_artifact
-from tests.contract.box import SIGTERM_WITHOUT_MODEL, SMALL_JOB, Box
+from tests.contract.box import SCRATCH, SIGTERM_WITHOUT_MODEL, SMALL_JOB, Box
 
-SCRATCH = {**SMALL_JOB, "weights": "none"}
 TWO = {"sagemaker_mpi_num_of_processes_per_host": "2"}
 HOSTS = ("127.0.0.2", "127.0.0.3")
 ENDING = 40  # seconds in which all processes have to be gone when one is dead

@@ -1,75 +1,20 @@
 """What a tuning request must not ask for, and what is said of it; a request at each limit is taken."""
 
-import copy
-from datetime import UTC, datetime, timedelta
-
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError
 
-from kennel_cli.platforms.trials import best_trial, final_objective, trial_request
 from kennel_cli.platforms.tuning_validation import validate_tuning
-from kennel_cli.platforms.validation import validate
-from kennel_cli.platforms.warm_start import difference, parents_of
-from kennel_cli.requests import training_job
-from kennel_cli.settings import LOCAL
-
-STATIC = {"backbone": "resnet18", "epochs": "4"}
-SHARED = (
-    "AlgorithmSpecification",
-    "RoleArn",
-    "InputDataConfig",
-    "OutputDataConfig",
-    "ResourceConfig",
-    "StoppingCondition",
+from tests.player.tuning.requests import (
+    CONFIG,
+    DEFINITION,
+    both,
+    config_of,
+    environment,
+    put,
+    setting,
+    statics,
+    without,
 )
-
-
-@pytest.fixture
-def request_():
-    """A valid request; each test changes its own copy."""
-    job = training_job("unused", {"training": "s3://bucket/images"}, {}, LOCAL)
-    return copy.deepcopy(
-        {
-            "HyperParameterTuningJobName": "dogs",
-            "HyperParameterTuningJobConfig": {
-                "Strategy": "Bayesian",
-                "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": "valid_accuracy"},
-                "ResourceLimits": {"MaxNumberOfTrainingJobs": 8, "MaxParallelTrainingJobs": 2},
-                "ParameterRanges": {
-                    "ContinuousParameterRanges": [{"Name": "learning_rate", "MinValue": "1e-05", "MaxValue": "0.1"}],
-                    "CategoricalParameterRanges": [{"Name": "batch_size", "Values": ["32", "64"]}],
-                },
-                "TrainingJobEarlyStoppingType": "Off",
-            },
-            "TrainingJobDefinition": {"StaticHyperParameters": STATIC, **{member: job[member] for member in SHARED}},
-        }
-    )
-
-
-def config_of(request):
-    return request["HyperParameterTuningJobConfig"]
-
-
-def definition_of(request):
-    return request["TrainingJobDefinition"]
-
-
-def put(request, *path_and_value):
-    """Set one member, deep in the request."""
-    *path, last, value = path_and_value
-    for part in path:
-        request = request.setdefault(part, {}) if isinstance(part, str) else request[part]
-    request[last] = value
-
-
-def remove(request, *path):
-    *path, last = path
-    for part in path:
-        request = request[part]
-    del request[last]
-
-
-CONFIG, DEFINITION = "HyperParameterTuningJobConfig", "TrainingJobDefinition"
 
 
 def strategy(name, jobs=8, **more):
@@ -84,14 +29,6 @@ def strategy(name, jobs=8, **more):
         config.update(more)
 
     return change
-
-
-def setting(*path_and_value):
-    return lambda request: put(request, *path_and_value)
-
-
-def without(*path):
-    return lambda request: remove(request, *path)
 
 
 def grid(counts, jobs=None):
@@ -110,25 +47,9 @@ def tuned(count):
     )
 
 
-def statics(count):
-    return setting(DEFINITION, "StaticHyperParameters", {f"s{n}": "1" for n in range(count)})
-
-
 def parents(count):
     names = [{"HyperParameterTuningJobName": f"parent-{n}"} for n in range(count)]
     return setting("WarmStartConfig", {"ParentHyperParameterTuningJobs": names, "WarmStartType": "TransferLearning"})
-
-
-def environment(count):
-    return setting(DEFINITION, "Environment", {f"NAME_{n}": "value" for n in range(count)})
-
-
-def both(*changes):
-    def change(request):
-        for one in changes:
-            one(request)
-
-    return change
 
 
 def hyperband(**given):
@@ -368,186 +289,3 @@ def test_one_answer_lists_all_that_is_wrong(request_):
     assert "objective metric f1" in message
     assert "batch_size: given as a static" in message
     assert "10001" in message
-
-
-# Warm start
-
-
-def child_of(parent, kind="TransferLearning"):
-    child = copy.deepcopy(parent)
-    child["WarmStartConfig"] = {
-        "ParentHyperParameterTuningJobs": [{"HyperParameterTuningJobName": "dogs"}],
-        "WarmStartType": kind,
-    }
-    return child
-
-
-def test_parents_are_found_by_name_b10(request_):
-    assert parents_of(request_) == []
-    assert parents_of(child_of(request_)) == ["dogs"]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda request: None,
-        setting(CONFIG, "ParameterRanges", "ContinuousParameterRanges", 0, "MaxValue", "0.01"),
-        setting(DEFINITION, "StaticHyperParameters", "epochs", "8"),
-        setting(CONFIG, "Strategy", "Random"),
-        both(  # a hyperparameter that was static is tuned
-            without(DEFINITION, "StaticHyperParameters", "epochs"),
-            setting(
-                CONFIG,
-                "ParameterRanges",
-                "IntegerParameterRanges",
-                [{"Name": "epochs", "MinValue": "1", "MaxValue": "9"}],
-            ),
-        ),
-    ],
-)
-def test_a_search_may_differ_from_its_parent_in_ranges_and_some_static_values_b10(request_, change):
-    child = child_of(request_, "IdenticalDataAndAlgorithm")
-    change(child)
-    assert difference(request_, child) == ""
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (setting(CONFIG, "HyperParameterTuningJobObjective", "MetricName", "valid_loss"), "has the objective"),
-        (setting(CONFIG, "HyperParameterTuningJobObjective", "Type", "Minimize"), "has the objective"),
-        (setting(DEFINITION, "StaticHyperParameters", "seed", "1"), "has other hyperparameters (seed)"),
-        (without(DEFINITION, "StaticHyperParameters", "epochs"), "has other hyperparameters (epochs)"),
-        (setting(DEFINITION, "InputDataConfig", 0, "ChannelName", "train"), "has other data or another image"),
-        (setting(DEFINITION, "AlgorithmSpecification", "TrainingImage", "other"), "has other data or another image"),
-    ],
-)
-def test_a_search_that_differs_too_much_from_its_parent_is_told_in_what_b10(request_, change, complaint):
-    child = child_of(request_, "IdenticalDataAndAlgorithm")
-    change(child)
-    assert complaint in difference(request_, child)
-
-
-def test_other_data_may_be_learned_from_with_transfer_learning_b10(request_):
-    child = child_of(request_)
-    put(child, DEFINITION, "InputDataConfig", 0, "ChannelName", "train")
-    assert difference(request_, child) == ""
-
-
-def test_ten_static_values_may_be_others_than_a_parents_b10(request_):
-    statics(12)(request_)
-    child = child_of(request_)
-    for number in range(10):
-        put(child, DEFINITION, "StaticHyperParameters", f"s{number}", "2")
-    assert difference(request_, child) == ""
-    put(child, DEFINITION, "StaticHyperParameters", "s10", "2")
-    assert difference(request_, child) == "differs in 11 static hyperparameters; 10 are the most"
-
-
-# The training jobs
-
-VALUES = {"learning_rate": "0.01", "batch_size": "32"}
-
-
-def test_a_training_job_has_the_static_and_tuned_values_and_the_objective_b3_b4(request_):
-    both(environment(2), setting(DEFINITION, "EnableNetworkIsolation", True))(request_)
-    job = trial_request(request_, 7, VALUES)
-    validate("CreateTrainingJob", job)
-    assert job["HyperParameters"] == {**STATIC, **VALUES, "_tuning_objective_metric": "valid_accuracy"}
-    assert job["TrainingJobName"].startswith("dogs-007-")
-    shared = {**definition_of(request_)}
-    del shared["StaticHyperParameters"]
-    assert {name: job[name] for name in shared} == shared
-
-
-def test_a_training_jobs_name_tells_its_hyperparameters_apart(request_):
-    name = trial_request(request_, 7, VALUES)["TrainingJobName"]
-    assert trial_request(request_, 7, dict(reversed(VALUES.items())))["TrainingJobName"] == name
-    assert trial_request(request_, 7, {**VALUES, "batch_size": "64"})["TrainingJobName"] != name
-    put(request_, "HyperParameterTuningJobName", "d" * 32)
-    assert len(trial_request(request_, 10_000, VALUES)["TrainingJobName"]) <= 63
-
-
-@pytest.mark.parametrize(
-    ("given", "taken"),
-    [
-        (
-            {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 9},
-            {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 9},
-        ),
-        (
-            {
-                "InstanceConfigs": [
-                    {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 9},
-                    {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 8},
-                ]
-            },
-            {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 9},
-        ),
-    ],
-)
-def test_of_several_instances_the_first_is_taken_b3_b12(request_, given, taken):
-    remove(request_, DEFINITION, "ResourceConfig")
-    put(request_, DEFINITION, "HyperParameterTuningResourceConfig", given)
-    job = trial_request(request_, 1, VALUES)
-    validate("CreateTrainingJob", job)
-    assert job["ResourceConfig"] == taken
-
-
-OBJECTIVE = {"Type": "Maximize", "MetricName": "valid_accuracy"}
-
-
-@pytest.mark.parametrize(
-    ("status", "metrics", "expected"),
-    [
-        ("InProgress", {"valid_accuracy": 0.5}, "Pending"),
-        ("Completed", {"valid_accuracy": 0.5}, "Succeeded"),
-        ("Stopped", {"valid_accuracy": 0.5}, "Succeeded"),
-        ("Failed", {"valid_accuracy": 0.5}, "Failed"),
-        ("Completed", {"valid_loss": 0.5}, "Failed"),
-        ("Stopped", {}, "Failed"),
-    ],
-)
-def test_an_objective_is_known_when_the_job_ended_and_had_printed_it_b5(status, metrics, expected):
-    data = [{"MetricName": name, "Value": value} for name, value in metrics.items()]
-    found = final_objective({"TrainingJobStatus": status, "FinalMetricDataList": data}, OBJECTIVE)
-    assert found["ObjectiveStatus"] == expected
-    value = found.get("FinalHyperParameterTuningJobObjectiveMetric")
-    assert value == ({**OBJECTIVE, "Value": 0.5} if expected == "Succeeded" else None)
-
-
-def test_the_best_training_job_is_the_earliest_with_the_best_objective_b5():
-    def job(number, status, value):
-        data = [{"MetricName": "valid_accuracy", "Value": value}]
-        return {
-            "TrainingJobName": f"dogs-{number:03}",
-            "TrainingJobStatus": status,
-            "CreationTime": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number),
-            **final_objective({"TrainingJobStatus": status, "FinalMetricDataList": data}, OBJECTIVE),
-        }
-
-    jobs = [job(1, "Failed", 0.99), job(1000, "Completed", 0.9), job(999, "Stopped", 0.9), job(4, "Completed", 0.1)]
-    assert best_trial(jobs, "Maximize")["TrainingJobName"] == "dogs-999"
-    assert best_trial(jobs, "Minimize")["TrainingJobName"] == "dogs-004"
-    assert best_trial(jobs[:1], "Maximize") is None
-
-
-def test_trials_that_train_a_network_beside_others_share_the_cores(monkeypatch):
-    from kennel_cli.platforms.trials import trial_request
-
-    monkeypatch.setattr("kennel.machine.available_cores", lambda: 8)
-    config = {"HyperParameterTuningJobObjective": {"MetricName": "valid_loss"}, "ResourceLimits": {}}
-    definition = {"AlgorithmSpecification": {}, "ResourceConfig": {}, "Environment": {"A": "b"}}
-    tuning = {
-        "HyperParameterTuningJobName": "search",
-        "HyperParameterTuningJobConfig": config,
-        "TrainingJobDefinition": definition,
-    }
-
-    def environment(parallel, **hyperparameters):
-        config["ResourceLimits"]["MaxParallelTrainingJobs"] = parallel
-        return trial_request(tuning, 1, hyperparameters)["Environment"]
-
-    assert environment(4, unfreeze="all") == {"KENNEL_CORES": "2", "A": "b"}
-    assert environment(16, weights="none") == {"KENNEL_CORES": "1", "A": "b"}
-    assert environment(1, unfreeze="all") == environment(4) == environment(4, weights="no such=1", x="y") == {"A": "b"}
