@@ -3,6 +3,8 @@ SHELL := bash -euo pipefail
 
 bin := .venv/bin
 image := $(or $(KENNEL_IMAGE),kennel)
+# many short processes start here, and each should find what another has compiled
+export PYTHONDONTWRITEBYTECODE :=
 export KENNEL_IMAGE BASE_IMAGE TORCH_INDEX_URL CA_CERTIFICATES WHEELS WEIGHTS_DIR SOURCE
 
 help: ## print this list
