@@ -44,6 +44,7 @@ class Target:
             connection = self._idle.get_nowait()
         except Empty:
             connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+        is_new = connection.sock is None
         try:
             connection.putrequest("POST", "/invocations", skip_accept_encoding=True)
             for name, value in {**headers, "Content-Length": str(len(body)).encode()}.items():
@@ -51,9 +52,11 @@ class Target:
             connection.endheaders(body)
             response = connection.getresponse()
             answer = response.read()
-        except ConnectionError:  # it was closed when idle, or on a request that is not HTTP
+        except ConnectionError:
             connection.close()
-            return 0, b"", time.monotonic() - began
+            if not is_new:  # it was closed when idle
+                return self._post(body, headers)
+            return 0, b"", time.monotonic() - began  # closed on a request that is not HTTP
         if response.will_close:
             connection.close()
         else:
