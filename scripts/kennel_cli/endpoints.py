@@ -15,7 +15,7 @@ from kennel.errors import ArtifactError, KennelError
 from kennel_cli import requests
 from kennel_cli.jobs import job_with_model, new_name
 from kennel_cli.model_folder import is_model_folder, pack, with_code
-from kennel_cli.platforms.platform import S3, Platform
+from kennel_cli.platforms.platform import NOT_THERE, S3, Platform
 from kennel_cli.platforms.validation import validate
 from kennel_cli.requests import MACHINE, EndpointOptions
 
@@ -164,10 +164,14 @@ def delete_endpoint(platform: Platform, name: str) -> None:
 
 
 def model_of(platform: Platform, endpoint: str) -> str:
-    """Return the URI of the model that an endpoint serves. Raises ClientError when there is no such endpoint."""
+    """Return the URI of the model that an endpoint serves.
+
+    Raises ClientError when there is no such endpoint, or no configuration of it any more.
+    """
     sagemaker = platform.sagemaker
     config = sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
-    container = sagemaker.describe_model(ModelName=_models_of(sagemaker, config)[0])["PrimaryContainer"]
+    [variant, *_] = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
+    container = sagemaker.describe_model(ModelName=variant["ModelName"])["PrimaryContainer"]
     if "ModelDataSource" in container:
         return str(container["ModelDataSource"]["S3DataSource"]["S3Uri"])
     return str(container["ModelDataUrl"])
@@ -232,7 +236,9 @@ def _models_of(sagemaker: Any, config: str) -> list[str]:
     """Return the models of a configuration; none when it is not there."""
     try:
         variants = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
-    except ClientError:
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in NOT_THERE:
+            raise
         return []
     return [variant["ModelName"] for variant in variants]
 

@@ -16,7 +16,7 @@ from kennel.errors import KennelError
 from kennel.hyperparameters import DECLARATIONS
 from kennel_cli.operations.job_cost import training_cost
 from kennel_cli.platforms.account import AwsError, aws_errors
-from kennel_cli.platforms.platform import RUNNING, Platform
+from kennel_cli.platforms.platform import RUNNING, Platform, unless_ended
 
 _PROGRESS = re.compile(r"^progress step=(.+); split=(.+); done=(\d+); total=(\d+);$")
 _EPOCH = re.compile(r"^epoch=(\d+) ")
@@ -55,7 +55,9 @@ def show_to_end(platform: Platform, name: str, console: Console, again: str = "k
                 if not wants_to_stop("job"):
                     console.print(f"\nthe job goes on; {commands}", highlight=False, soft_wrap=True)
                     raise typer.Exit(130) from None
-                description = stop_training(platform, name)
+                with unless_ended():
+                    platform.sagemaker.stop_training_job(TrainingJobName=name)
+                description = _ended(platform, name)
     except AwsError as error:
         raise AwsError(f"{error}; the job goes on; {commands}") from error
     print_end(platform, description, console)
@@ -64,6 +66,11 @@ def show_to_end(platform: Platform, name: str, console: Console, again: str = "k
 def stop_training(platform: Platform, name: str) -> dict[str, Any]:
     """Stop a training job, wait for its end, and return its last description."""
     platform.sagemaker.stop_training_job(TrainingJobName=name)
+    return _ended(platform, name)
+
+
+def _ended(platform: Platform, name: str) -> dict[str, Any]:
+    """Wait for a training job's end, and return its last description."""
     with contextlib.suppress(WaiterError):  # the job has failed before it could be stopped; its description says why
         waiter = platform.sagemaker.get_waiter("training_job_completed_or_stopped")
         waiter.wait(TrainingJobName=name, WaiterConfig={"Delay": platform.poll, "MaxAttempts": 10**6})

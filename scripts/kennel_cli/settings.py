@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kennel_cli.paths import absolute
+
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.literals import ProductionVariantInstanceTypeType, TrainingInstanceTypeType
 
@@ -41,4 +43,4 @@ LOCAL = Settings(
 
 def kennel_home() -> Path:
     """Return the folder of local jobs, endpoints, buckets and caches: `KENNEL_HOME`, or `~/.kennel`."""
-    return Path(os.environ.get("KENNEL_HOME") or Path.home() / ".kennel").expanduser().absolute()
+    return absolute(Path(os.environ.get("KENNEL_HOME") or Path.home() / ".kennel").expanduser())

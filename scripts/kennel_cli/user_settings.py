@@ -153,7 +153,7 @@ def read_settings(options: Mapping[str, str]) -> UserSettings:
         return UserSettings(**cast(dict[str, Any], options))
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(problem, options) for problem in error.errors())) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{settings_file()} is not TOML ({error}); mend it, or move it away") from None
 
 

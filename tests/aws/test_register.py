@@ -1,11 +1,13 @@
 """`kennel register`: a job's model becomes a version of a group, on AWS as moto plays it, and here."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
 from moto.sagemaker.models import sagemaker_backends
 
+from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.validation import validate
 from tests.aws.conftest import BUCKET, REGION, SETTINGS, finished_job, keys
@@ -63,6 +65,15 @@ def test_a_requirement_that_is_none_is_refused(kennel, job, requirement, sentenc
     assert (ended.code, sentence in ended.stderr) == (1, True)
 
 
+def test_a_job_that_cannot_be_asked_for_is_not_said_to_be_missing(kennel, platform, stubbed, monkeypatch):
+    monkeypatch.setattr(AwsPlatform, "sagemaker", platform.sagemaker)
+    stubbed.add_client_error("describe_training_job", "ExpiredTokenException", "The security token is expired")
+    ended = kennel("register", "dogs", "--group", "breeds", "--on", "aws")
+    assert ended.code == 1
+    assert "log in again" in ended.stderr
+    assert "neither a training job" not in ended.stderr
+
+
 def test_a_dry_run_prints_a_valid_request(kennel, sagemaker, job):
     ended = kennel("register", job, "--group", "breeds", "--on", "aws", "--approve", "--dry-run")
     request = json.loads(ended.stdout)["CreateModelPackage"]
@@ -98,7 +109,31 @@ def test_this_machines_registry_counts_versions_and_takes_approvals(tmp_path):
         (2, "Approved"),
         (1, "PendingManualApproval"),
     ]
+    [approved] = sagemaker.list_model_packages(ModelPackageGroupName="breeds", ModelApprovalStatus="Approved")[
+        "ModelPackageSummaryList"
+    ]
+    assert approved["ModelPackageArn"] == arn
+    oldest = {"SortBy": "CreationTime", "SortOrder": "Ascending", "MaxResults": 1}
+    first = sagemaker.list_model_packages(ModelPackageGroupName="breeds", **oldest)
+    assert [package["ModelPackageVersion"] for package in first["ModelPackageSummaryList"]] == [1]
+    assert "NextToken" in first
+    with pytest.raises(ClientError, match="without ModelPackageGroupName is not available locally"):
+        sagemaker.list_model_packages()
     with pytest.raises(ClientError, match="already exists"):
         sagemaker.create_model_package_group(ModelPackageGroupName="breeds")
     with pytest.raises(ClientError, match="model package group cats does not exist"):
         sagemaker.create_model_package(ModelPackageGroupName="cats")
+
+
+def test_models_registered_at_once_are_as_many_versions(tmp_path):
+    LocalSageMaker(tmp_path).create_model_package_group(ModelPackageGroupName="breeds")
+
+    def register(number):
+        package = {"ModelPackageGroupName": "breeds", "ModelPackageDescription": str(number)}
+        return LocalSageMaker(tmp_path).create_model_package(**package)["ModelPackageArn"]
+
+    with ThreadPoolExecutor(8) as pool:
+        arns = list(pool.map(register, range(40)))
+    found = {arn: LocalSageMaker(tmp_path).describe_model_package(ModelPackageName=arn) for arn in arns}
+    assert {package["ModelPackageVersion"] for package in found.values()} == set(range(1, 41))
+    assert [found[arn]["ModelPackageDescription"] for arn in arns] == [str(number) for number in range(40)]

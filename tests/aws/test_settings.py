@@ -97,6 +97,12 @@ def test_what_is_wrong_in_the_file_is_one_sentence(kennel, colour_images, tmp_pa
     assert sentence in ended.stderr
 
 
+def test_a_file_that_is_not_utf8_is_one_sentence(kennel, colour_images, tmp_path):
+    (tmp_path / "kennel.toml").write_bytes('bucket = "hündchen"\n'.encode("latin-1"))
+    ended = kennel("train", "--on", "aws", "--data", colour_images, "--dry-run")
+    assert (ended.code, "kennel.toml is not TOML" in ended.stderr) == (1, True)
+
+
 def test_settings_are_shown_with_where_they_come_from(kennel, tmp_path):
     write(tmp_path, 'bucket = "mine"\n')
     lines = {line.split()[0]: line for line in kennel("settings").stdout.splitlines()}

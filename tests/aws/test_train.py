@@ -21,7 +21,7 @@ from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.cloudwatch import GROUP
 from kennel_cli.platforms.validation import client_error, validate
 from tests.aws.conftest import BUCKET, REGION, SETTINGS, described, keys, write_log
-from tests.aws.searches import small_summary
+from tests.aws.searches import interrupt, small_summary
 
 PAGE = f"https://{REGION}.console.aws.amazon.com/sagemaker/home?region={REGION}#/jobs/dogs"
 MACHINE = {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 50}
@@ -411,14 +411,24 @@ def test_lines_of_several_machines_come_in_the_order_of_their_time(platform, log
 
 
 def test_ctrl_c_leaves_the_job_alone_and_says_how_to_stop_it(kennel, monkeypatch):
-    def interrupt(*arguments):
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(follow, "follow_training", interrupt)
     ended = kennel("train", "--data", "s3://photos/dogs", "--name", "dogs", *SMALL)
     assert ended.code == 130
     assert "the job goes on; `kennel logs -f dogs --on aws` follows it again" in ended.stdout
     assert "`kennel stop dogs --on aws` ends it" in ended.stdout
+
+
+def test_a_job_that_ends_while_ctrl_c_asks_whether_to_stop_it_is_shown(kennel, platform, stubbed, monkeypatch):
+    monkeypatch.setattr(AwsPlatform, "sagemaker", platform.sagemaker)
+    monkeypatch.setattr(follow, "follow_training", interrupt)
+    monkeypatch.setattr(follow, "wants_to_stop", lambda what: True)
+    stubbed.add_response("describe_training_job", described("InProgress"))
+    stubbed.add_client_error("stop_training_job", "ValidationException", "the training job is in status Completed.")
+    for _ in range(2):  # the waiter asks, then we do
+        stubbed.add_response("describe_training_job", described("Completed"))
+    ended = kennel("logs", "-f", "dogs", "--on", "aws")
+    assert ended.code == 0, ended.stderr
+    assert "job dogs is Completed" in ended.stdout
 
 
 def test_a_network_that_goes_away_says_that_the_job_goes_on(platform, monkeypatch):

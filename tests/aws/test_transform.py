@@ -9,7 +9,9 @@ import pytest
 from kennel_cli.platforms.aws import AwsPlatform
 from kennel_cli.platforms.validation import validate
 from kennel_cli.requests import GPU_BATCH_AMI
+from kennel_cli.transform import follow
 from tests.aws.conftest import BUCKET, REGION, keys
+from tests.aws.searches import interrupt
 
 ANSWER = {"labels": ["beagle", "boxer"], "predictions": [[{"label": "boxer", "index": 1, "probability": 0.75}]]}
 
@@ -125,6 +127,22 @@ def test_an_earlier_job_is_followed_to_its_end_and_what_it_cost_is_said(
     assert "the job batch is Failed: 0 of 1 pictures have no answer; ClientError: no" in ended.stderr
     assert "batch is InProgress after 0 s" in ended.stdout
     assert "900 s of 2 × ml.m5.xlarge" in ended.stdout
+    assert "red/0.png,boxer" in (tmp_path / "t.csv").read_text()
+
+
+def test_a_job_that_ends_while_ctrl_c_asks_whether_to_stop_it_is_shown(
+    kennel, platform, stubbed, s3, answers, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(AwsPlatform, "sagemaker", platform.sagemaker)
+    monkeypatch.setattr(follow.time, "sleep", interrupt)
+    monkeypatch.setattr(follow, "wants_to_stop", lambda what: True)
+    s3.put_object(Bucket=BUCKET, Key="in/red/0.png", Body=b"")
+    stubbed.add_response("describe_transform_job", described("InProgress"))
+    stubbed.add_client_error("stop_transform_job", "ValidationException", "the job is in status Completed.")
+    stubbed.add_response("describe_transform_job", described("Completed"))
+    stubbed.add_response("delete_model", {}, {"ModelName": "batch"})
+    ended = kennel("transform", "--again", "batch", "--on", "aws", "--to", tmp_path / "t.csv")
+    assert ended.code == 0, ended.stderr
     assert "red/0.png,boxer" in (tmp_path / "t.csv").read_text()
 
 

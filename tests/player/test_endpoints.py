@@ -14,6 +14,7 @@ from PIL import Image
 
 from kennel_cli import requests
 from kennel_cli.platforms.endpoint_keeper import SWITCH_GRACE
+from kennel_cli.platforms.store import write_tarball
 from kennel_cli.settings import LOCAL
 from tests.samples import save_random_model
 
@@ -342,6 +343,17 @@ def test_a_new_model_that_cannot_be_served_leaves_the_old_one_in_service(
     description = update(two_classes)
     assert (description["EndpointConfigName"], description.get("FailureReason")) == ("new", None)
     assert classes_seen(runtime) == 2
+
+
+def test_a_model_that_was_cut_off_leaves_the_old_one_in_service(start, runtime, random_model, update, tmp_path):
+    start(random_model)
+    write_tarball(random_model, tmp_path / "whole.tar.gz")
+    whole = (tmp_path / "whole.tar.gz").read_bytes()
+    (tmp_path / "model.tar.gz").write_bytes(whole[: len(whole) // 2])
+    description = update(tmp_path / "model.tar.gz", "bad")
+    assert (description["EndpointStatus"], description["EndpointConfigName"]) == ("InService", "endpoint")
+    assert "model.tar.gz is no readable tar file" in description["FailureReason"]
+    assert classes_seen(runtime) == 3
 
 
 def test_an_update_that_fails_when_the_old_server_has_died_fails_the_endpoint(

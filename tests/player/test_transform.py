@@ -153,6 +153,18 @@ def test_each_object_has_an_answer_under_its_name_c4_4(home, transformed):
     assert out == [f"{c}/{n}.png.out" for c in ("blue", "green", "red") for n in (0, 1)]
 
 
+def test_an_object_that_cannot_be_read_leaves_the_others_their_answers(home, pictures, transformed):
+    (pictures / "gone.png").symlink_to("/nowhere.png")
+    long = f"{'n' * 240}.png"  # its answer's name has the 248 bytes that it needs, of 255
+    shutil.copy(pictures / "red" / "0.png", pictures / long)
+    job = transformed()
+    assert job["TransformJobStatus"] == "Failed"
+    assert job["FailureReason"].startswith("ClientError: 1 of 8 objects were not transformed; gone.png: ")
+    out = LocalSageMaker(home).store.names(f"s3://{LOCAL.bucket}/out")
+    assert len(out) == 7
+    assert f"{long}.out" in out
+
+
 def test_what_the_request_says_reaches_the_container_c4_1(home, transformed):
     big = transformed("big", MaxPayloadInMB=100, MaxConcurrentTransforms=1, BatchStrategy="SingleRecord")
     assert big["TransformJobStatus"] == "Completed", big

@@ -5,7 +5,6 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import boto3
 from rich.console import Console
@@ -93,7 +92,7 @@ class AwsPlatform:
 
     def fetch(self, uri: str, folder: Path) -> Path:
         """Download an artifact into `folder`: a file, or all files below a URI that ends with a slash."""
-        target = folder / PurePosixPath(urlsplit(uri).path).name
+        target = folder / PurePosixPath(uri).name
         if uri.endswith("/"):
             download_below(self._s3, uri, self.names(uri), target)
         else:

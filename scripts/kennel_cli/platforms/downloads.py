@@ -3,15 +3,15 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from kennel_cli.platforms.account import aws_errors
+from kennel_cli.platforms.s3_uri import bucket_and_key
 from kennel_cli.platforms.uploads import AT_ONCE, TRANSFER
 
 
 def object_names(s3: Any, uri: str) -> list[str]:
     """Return the names of the objects whose keys begin with a URI, relative to its last slash."""
-    bucket, prefix = _parts(uri)
+    bucket, prefix = bucket_and_key(uri)
     start = prefix.rfind("/") + 1
     with aws_errors("s3"):
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
@@ -21,7 +21,7 @@ def object_names(s3: Any, uri: str) -> list[str]:
 
 def download_object(s3: Any, uri: str, file: Path) -> None:
     """Download one object. Raises AwsError, and ClientError where it is not there."""
-    bucket, key = _parts(uri)
+    bucket, key = bucket_and_key(uri)
     file.parent.mkdir(parents=True, exist_ok=True)
     with aws_errors("s3"):
         s3.download_file(bucket, key, str(file))
@@ -29,7 +29,7 @@ def download_object(s3: Any, uri: str, file: Path) -> None:
 
 def download_below(s3: Any, uri: str, names: list[str], folder: Path) -> None:
     """Download the objects of these names below a URI that ends with a slash, into a folder."""
-    bucket, prefix = _parts(uri)
+    bucket, prefix = bucket_and_key(uri)
     for parent in {(folder / name).parent for name in names}:
         parent.mkdir(parents=True, exist_ok=True)
 
@@ -38,9 +38,3 @@ def download_below(s3: Any, uri: str, names: list[str], folder: Path) -> None:
 
     with ThreadPoolExecutor(AT_ONCE) as pool, aws_errors("s3"):
         list(pool.map(download, names))
-
-
-def _parts(uri: str) -> tuple[str, str]:
-    """Return bucket and key of an `s3://` URI."""
-    parts = urlsplit(uri)
-    return parts.netloc, parts.path.lstrip("/")

@@ -61,8 +61,10 @@ def _update(record: Record, old: Server, served: Mapping[str, Any], tree: Path, 
     record.update(EndpointStatus="Updating", FailureReason=None)
     try:
         new = start_server(served, tree, record.log, record.runner(), store)
-    except (LayoutError, KennelError, OSError) as error:  # such as a full disk: no reason to end what works
-        return _keep_old(record, old, served, tree, str(error))
+    except Exception as error:
+        if not isinstance(error, LayoutError | KennelError):
+            logging.exception("the new server could not be started")
+        return _keep_old(record, old, served, tree, str(error) or repr(error))
     if wait_until_healthy(new, record.is_asked_to_stop):
         record.update(Port=new.port, **served["Shown"])
         time.sleep(SWITCH_GRACE)  # a request whose sender has read the old port is on its way

@@ -13,6 +13,7 @@ from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.logs import new_lines
 from kennel_cli.platforms.means import require_means
 from kennel_cli.platforms.platform import S3, Kind
+from kennel_cli.platforms.store import short_digest
 from kennel_cli.settings import LOCAL as LOCAL_SETTINGS
 
 
@@ -32,13 +33,19 @@ class LocalPlatform:
         require_means(self.sagemaker.runner)
 
     def channel_uri(self, source: str) -> str:
-        """Return the URI of a path, linked or not. Raises DataError for a URI under which nothing can lie."""
+        """Return the URI of a path, linked or not, or of what lies in a bucket, downloaded or not.
+
+        Raises DataError for a URI under which nothing can lie.
+        """
         if not source.startswith(S3):
             return self.sagemaker.store.link_uri(Path(source), self.settings.bucket)
         file = self._file(source)
-        if source.startswith(f"{S3}{self.settings.bucket}/") and not file.exists():
+        if file.exists():
+            return source
+        if source.startswith(f"{S3}{self.settings.bucket}/"):
             raise DataError(f"{source} is not on this machine ({file}); give a folder or a file")
-        return source
+        plain = source.rstrip("/")  # in a place of its own: a part of it may be there for another job
+        return f"{S3}{self.settings.bucket}/downloaded/{short_digest(plain)}/{plain.rpartition('/')[2]}"
 
     def channel(self, source: str) -> str:
         """Link a file or folder into the local S3, and return its URI.
@@ -49,8 +56,8 @@ class LocalPlatform:
         uri = self.channel_uri(source)
         if not source.startswith(S3):
             return self.sagemaker.store.link(Path(source), self.settings.bucket)
-        if not self._file(source).exists():
-            self._download(source)
+        if not self._file(uri).exists():
+            self._download(source, self._file(uri))
         return uri
 
     def _file(self, uri: str) -> Path:
@@ -59,9 +66,9 @@ class LocalPlatform:
         except ValueError as error:
             raise DataError(f"{error}; give a folder or a file, or a URI such as s3://bucket/folder") from error
 
-    def _download(self, uri: str) -> None:
+    def _download(self, uri: str, target: Path) -> None:
         """Copy an object, or all below a URI, from AWS to where jobs find it; in full or not at all."""
-        aws, target = AwsPlatform(Console(stderr=True)), self._file(uri)
+        aws = AwsPlatform(Console(stderr=True))
         folder = f"{uri.rstrip('/')}/"
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as place:

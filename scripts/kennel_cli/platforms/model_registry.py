@@ -1,19 +1,28 @@
 """The part of LocalSageMaker that registers models: groups, and numbered packages in them."""
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kennel.atomic import write_json
+from kennel.atomic import write_json, write_new_json
 from kennel_cli.platforms.records import now
-from kennel_cli.platforms.responses import Response, response
+from kennel_cli.platforms.responses import Response, page, response
 from kennel_cli.platforms.validation import client_error, validate
 
 # the service's pattern wants nine characters and more where a region is named
 ACCOUNT = "arn:aws:sagemaker:this-machine:000000000000"
 _GROUP = "group.json"
+_LISTED = (
+    "ModelPackageName",
+    "ModelPackageVersion",
+    "ModelPackageArn",
+    "CreationTime",
+    "ModelPackageStatus",
+    "ModelApprovalStatus",
+)
 
 
 class ModelRegistry:
@@ -44,19 +53,21 @@ class ModelRegistry:
         validate("CreateModelPackage", request)
         name = request["ModelPackageGroupName"]
         self.describe_model_package_group(ModelPackageGroupName=name)
-        version = max(self._versions(name), default=0) + 1
-        arn = f"{ACCOUNT}:model-package/{name}/{version}"
-        package = {
-            "ModelApprovalStatus": "PendingManualApproval",
-            **request,
-            "ModelPackageName": f"{name}/{version}",
-            "ModelPackageVersion": version,
-            "ModelPackageArn": arn,
-            "ModelPackageStatus": "Completed",
-            "ModelPackageStatusDetails": {"ValidationStatuses": []},
-            "CreationTime": now(),
-        }
-        write_json(self._group(name) / f"{version}.json", package)
+        for version in itertools.count(max(self._versions(name), default=0) + 1):
+            arn = f"{ACCOUNT}:model-package/{name}/{version}"
+            package = {
+                "ModelApprovalStatus": "PendingManualApproval",
+                **request,
+                "ModelPackageName": f"{name}/{version}",
+                "ModelPackageVersion": version,
+                "ModelPackageArn": arn,
+                "ModelPackageStatus": "Completed",
+                "ModelPackageStatusDetails": {"ValidationStatuses": []},
+                "CreationTime": now(),
+            }
+            with contextlib.suppress(FileExistsError):  # another process has taken that version just now
+                write_new_json(self._group(name) / f"{version}.json", package)
+                break
         return response({"ModelPackageArn": arn})
 
     def describe_model_package(self, **request: Any) -> Response:
@@ -65,14 +76,21 @@ class ModelRegistry:
         return response(self._read(self._package(request["ModelPackageName"]), request["ModelPackageName"], ""))
 
     def list_model_packages(self, **request: Any) -> Response:
-        """Return the versions of a group, the newest first."""
+        """Return the versions of a group, the newest first unless the request says otherwise."""
         validate("ListModelPackages", request)
-        name = request["ModelPackageGroupName"]
+        wanted = dict(request)
+        if not (name := wanted.pop("ModelPackageGroupName", "")):
+            message = "a list without ModelPackageGroupName is not available locally."
+            raise client_error("ValidationException", message, "ListModelPackages")
+        approval = wanted.pop("ModelApprovalStatus", None)
         versions = sorted(self._versions(name), reverse=True)
         packages = [self._read(self._group(name) / f"{version}.json", name, "") for version in versions]
-        keys = ("ModelPackageVersion", "ModelPackageArn", "CreationTime", "ModelPackageStatus", "ModelApprovalStatus")
-        listed = [{"ModelPackageGroupName": name, **{key: package[key] for key in keys}} for package in packages]
-        return response({"ModelPackageSummaryList": listed})
+        listed = [
+            {"ModelPackageGroupName": name, **{key: package[key] for key in _LISTED}}
+            for package in packages
+            if approval in (None, package["ModelApprovalStatus"])
+        ]
+        return page("ModelPackageSummaryList", listed, "ModelPackage", wanted)
 
     def update_model_package(self, **request: Any) -> Response:
         """Approve or reject a package."""

@@ -1,6 +1,7 @@
 """Lay out `/opt/ml` for a program, as SageMaker does before it starts one (contract A2)."""
 
 import tarfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,14 +31,14 @@ def lay_out_training(tree: Path, request: Mapping[str, Any], store: LocalStore, 
     write_json(config / "resourceconfig.json", _resource_config(request["ResourceConfig"], host))
     write_json(config / "inputdataconfig.json", _input_data_config(request))
     if given := request.get("CheckpointConfig"):
-        local = _keep(tree, "CheckpointConfig", given, "checkpoints", store.path(given["S3Uri"]))
+        local = _keep(tree, "CheckpointConfig", given, "checkpoints", _place(store, given["S3Uri"]))
         write_json(config / "checkpointconfig.json", {**given, "LocalPath": local})
     if given := request.get("DebugHookConfig"):
-        kept = store.path(f"{given['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/debug-output")
+        kept = _place(store, f"{given['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/debug-output")
         local = _keep(tree, "DebugHookConfig", given, "output/tensors", kept)
         write_json(config / "debughookconfig.json", {**given, "LocalPath": local})
     if given := request.get("TensorBoardOutputConfig"):
-        kept = store.path(f"{given['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/tensorboard-output")
+        kept = _place(store, f"{given['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/tensorboard-output")
         local = _keep(tree, "TensorBoardOutputConfig", given, "output/tensorboard", kept)
         write_json(config / "tensorboardoutputconfig.json", {**given, "LocalPath": local})
     if given := request.get("ProfilerConfig"):
@@ -109,7 +110,7 @@ def _link_channel(folder: Path, channel: Mapping[str, Any], store: LocalStore) -
     source = channel["DataSource"].get("S3DataSource")
     if source is None or source["S3DataType"] != "S3Prefix":
         raise LayoutError(f"channel {channel['ChannelName']}: only S3DataSource with S3Prefix is available locally")
-    data = store.path(source["S3Uri"])
+    data = _place(store, source["S3Uri"])
     if not data.exists():
         raise LayoutError(f"channel {channel['ChannelName']}: no S3 objects found under {source['S3Uri']} ({data})")
     if data.is_dir():
@@ -128,7 +129,7 @@ def lay_out_model(tree: Path, container: Mapping[str, Any], store: LocalStore) -
         raise LayoutError(
             "the model has neither ModelDataUrl nor ModelDataSource; without one there is nothing to serve"
         )
-    data = store.path(uri)
+    data = _place(store, uri)
     if not data.exists():
         raise LayoutError(f"could not find model data at {uri} ({data})")
     if data.is_dir():
@@ -137,8 +138,15 @@ def lay_out_model(tree: Path, container: Mapping[str, Any], store: LocalStore) -
     try:
         with tarfile.open(data) as tar:
             tar.extractall(tree / "model", filter="data")
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, zlib.error) as error:  # the others where it was cut off or is damaged
         raise LayoutError(f"{uri} is no readable tar file: {error}") from error
+
+
+def _place(store: LocalStore, uri: str) -> Path:
+    try:
+        return store.path(uri)
+    except ValueError as error:
+        raise LayoutError(str(error)) from error
 
 
 def read_failure(tree: Path) -> str:

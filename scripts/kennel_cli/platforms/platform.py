@@ -1,14 +1,28 @@
 """What the commands ask of a place where jobs run: this machine, or AWS."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
+
+from botocore.exceptions import ClientError
 
 from kennel_cli.settings import Settings
 
 S3 = "s3://"
 NOT_THERE = ("ResourceNotFound", "ValidationException")  # the service's codes for what is described and is not there
 RUNNING = ("InProgress", "Stopping")  # the statuses of a job or a search that has not ended
+
+
+@contextmanager
+def unless_ended() -> Iterator[None]:
+    """Let a job be stopped that may have ended meanwhile: that the service refuses it then is passed over."""
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in NOT_THERE:
+            raise
 
 
 class Kind(StrEnum):

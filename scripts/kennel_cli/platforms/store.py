@@ -6,9 +6,10 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from kennel.atomic import replacing
+from kennel_cli.paths import absolute, in_utf8
+from kennel_cli.platforms.s3_uri import bucket_and_key
 
 
 class LocalStore:
@@ -19,13 +20,10 @@ class LocalStore:
 
     def path(self, uri: str) -> Path:
         """Return the file or folder of an `s3://` URI, there or not. Raises ValueError for anything else."""
-        parts = urlsplit(uri)
-        if parts.scheme != "s3" or not parts.netloc:
-            raise ValueError(f"{uri} is no s3:// URI")
-        path = self.root / parts.netloc / parts.path.strip("/")
-        if ".." in path.parts:
+        bucket, key = bucket_and_key(uri)
+        if ".." in (bucket, *key.split("/")):
             raise ValueError(f"{uri} leads out of its bucket")
-        return path
+        return self.root / bucket / key.rstrip("/")
 
     def names(self, uri: str) -> list[str]:
         """Return the names of the objects below a folder's URI, relative to it, or the name of the one object there is.
@@ -43,10 +41,12 @@ class LocalStore:
         return path / name if path.is_dir() else path
 
     def link_uri(self, target: Path, bucket: str) -> str:
-        """Return the URI under which `link` makes a file or folder reachable; the same for the same path."""
-        target = target.absolute()
-        digest = hashlib.sha256(str(target).encode()).hexdigest()[:12]
-        return f"s3://{bucket}/linked/{digest}/{target.name}"
+        """Return the URI under which `link` makes a file or folder reachable; the same for the same path.
+
+        Raises DataError for a path that is not UTF-8.
+        """
+        target = absolute(target)
+        return f"s3://{bucket}/linked/{short_digest(in_utf8(str(target)))}/{target.name}"
 
     def link(self, target: Path, bucket: str) -> str:
         """Make a file or folder of the user's reachable in `bucket`, and return its URI."""
@@ -54,7 +54,7 @@ class LocalStore:
         link = self.path(uri)
         link.parent.mkdir(parents=True, exist_ok=True)
         with replacing(link) as temporary:
-            temporary.symlink_to(target.absolute())
+            temporary.symlink_to(absolute(target))
         return uri
 
     def put_tarball(self, folder: Path, uri: str) -> None:
@@ -68,6 +68,11 @@ class LocalStore:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(folder, partial)
         partial.rename(target)
+
+
+def short_digest(text: str) -> str:
+    """Return twelve digits that tell a text apart from others."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def files_below(folder: Path) -> Iterator[Path]:

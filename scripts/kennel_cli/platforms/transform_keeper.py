@@ -112,7 +112,7 @@ def _transform_all(record: Record, request: Mapping[str, Any], server: Server, s
             return
         try:
             _transform(batch, name, store, pool)
-        except NotTransformed as error:
+        except (NotTransformed, OSError) as error:
             failed.append(f"{name}: {error}")
             with record.log.open("a", encoding="utf-8") as log:
                 log.write(f"not transformed: {name}: {error}\n")
@@ -147,7 +147,7 @@ def _agree(server: Server, request: Mapping[str, Any]) -> tuple[int, Batch]:
 
 
 def _transform(batch: Batch, name: str, store: LocalStore, pool: urllib3.PoolManager) -> None:
-    """Write an object's answer. Raises NotTransformed."""
+    """Write an object's answer. Raises NotTransformed, or OSError where it cannot be read or its answer be written."""
     data = store.object(batch.source, name).read_bytes()
     if batch.most and len(data) > batch.most:
         raise NotTransformed(f"{len(data):,} bytes are more than the {batch.most // MEGABYTE} MB of MaxPayloadInMB")

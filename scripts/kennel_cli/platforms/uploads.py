@@ -11,6 +11,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from kennel.errors import DataError
+from kennel_cli.paths import in_utf8
 from kennel_cli.platforms.account import AwsError, aws_errors
 from kennel_cli.platforms.store import files_below
 
@@ -48,7 +49,7 @@ def read_source(path: Path, bucket: str, prefix: str = "") -> Source:
     files = sorted(files_below(path)) if path.is_dir() else [path]
     if not files:
         raise DataError(f"there is no file in {path}; give a folder with images")
-    names = [_name(file, path.parent) for file in files]
+    names = [in_utf8(file.relative_to(path.parent).as_posix()) for file in files]
     with ThreadPoolExecutor() as pool:
         digests = list(pool.map(_digest, files))
     together = hashlib.sha256()
@@ -99,15 +100,6 @@ def upload(s3: Any, bucket: str, files: list[SourceFile], progress: Callable[[in
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _name(file: Path, folder: Path) -> str:
-    name = file.relative_to(folder).as_posix()
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{name!r}: the name is not UTF-8; rename the file") from None
-    return name
 
 
 def _digest(file: Path) -> str:

@@ -3,11 +3,11 @@
 import time
 import uuid
 from typing import Any
-from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
 from kennel_cli.platforms.account import aws_errors
+from kennel_cli.platforms.s3_uri import bucket_and_key
 from kennel_cli.platforms.validation import validate
 from kennel_cli.prediction.answers import IMAGE, PredictionError
 
@@ -82,5 +82,5 @@ class AsyncTransport:
 
 
 def _place(uri: str) -> dict[str, str]:
-    parts = urlsplit(uri)
-    return {"Bucket": parts.netloc, "Key": parts.path.lstrip("/")}
+    bucket, key = bucket_and_key(uri)
+    return {"Bucket": bucket, "Key": key}

@@ -19,6 +19,7 @@ from kennel.errors import DataError, KennelError
 from kennel_cli.endpoints import Served, plan_model
 from kennel_cli.jobs import new_name
 from kennel_cli.operations.job_cost import transform_cost
+from kennel_cli.paths import in_utf8
 from kennel_cli.places import DryRun, On, Place, console, platform_of, say, say_page
 from kennel_cli.platforms.platform import S3, Kind, Platform
 from kennel_cli.platforms.store import files_below
@@ -104,6 +105,7 @@ def _source(source: str, max_payload: int) -> tuple[str, int]:
     if not files:
         raise DataError(f"there is no picture in {source}")
     for file in files:
+        in_utf8(str(file))
         if file.suffix.lower() not in PICTURES:
             raise DataError(
                 f"{file} is no picture ({', '.join(PICTURES)}); the job would ask about each file, so move it away"

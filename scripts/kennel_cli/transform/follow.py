@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from kennel_cli.follow import wants_to_stop
 from kennel_cli.places import console, say
 from kennel_cli.platforms.account import AwsError, aws_errors
-from kennel_cli.platforms.platform import RUNNING, Platform
+from kennel_cli.platforms.platform import RUNNING, Platform, unless_ended
 
 
 def follow_transform(platform: Platform, name: str) -> dict[str, Any]:
@@ -27,7 +27,8 @@ def follow_transform(platform: Platform, name: str) -> dict[str, Any]:
                 if not wants_to_stop("job"):
                     console.print(f"\n{ways}", highlight=False, soft_wrap=True)
                     raise typer.Exit(130) from None
-                platform.sagemaker.stop_transform_job(TransformJobName=name)
+                with unless_ended():
+                    platform.sagemaker.stop_transform_job(TransformJobName=name)
                 return _watch(platform, name)
     except AwsError as error:
         raise AwsError(f"{error}; {ways}") from error

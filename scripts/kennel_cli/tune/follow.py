@@ -18,7 +18,7 @@ from kennel.tuning.summary import Summary, read_summary
 from kennel_cli.follow import show_to_end, wants_to_stop
 from kennel_cli.places import console
 from kennel_cli.platforms.account import AwsError, aws_errors
-from kennel_cli.platforms.platform import NOT_THERE, Kind, Platform
+from kennel_cli.platforms.platform import NOT_THERE, Kind, Platform, unless_ended
 from kennel_cli.settings import kennel_home
 from kennel_cli.status import status_of
 from kennel_cli.tune.screen import final_table, follow_search, write_files
@@ -93,11 +93,8 @@ def _leave_or_stop(platform: Platform, name: str, stopping: bool) -> None:
     if stopping or not wants_to_stop("search with its running jobs"):
         console.print(f"\n{_way_on(platform, name, stopping)}", highlight=False, soft_wrap=True)
         raise typer.Exit(130)
-    try:
+    with unless_ended():
         platform.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in NOT_THERE:  # as when it has ended meanwhile
-            raise
 
 
 def _way_on(platform: Platform, name: str, stopping: bool) -> str:
