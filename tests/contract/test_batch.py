@@ -1,6 +1,7 @@
 """Contract C4 and C5: batch transform, streamed answers and asynchronous endpoints, through the real `serve`."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -53,6 +54,15 @@ def test_what_the_job_asks_for_comes_first_c4_1_c4_2_c4_3(serve, random_model):
     assert parameters(server) == told
     data = picture() + bytes(101 * 2**20)  # 0 megabytes mean bodies of any size, in chunks
     assert server.post(iter([data[:100], data[100:]]), "image/jpeg").status == 200
+
+
+def test_as_many_requests_as_the_job_was_promised_are_answered_at_once_c4_2(serve, random_model):
+    server = serve(random_model, SAGEMAKER_BATCH="true", SAGEMAKER_MAX_CONCURRENT_TRANSFORMS="100").wait_until_ready()
+    assert parameters(server)["MaxConcurrentTransforms"] == 100
+    body = batch(20)
+    with ThreadPoolExecutor(100) as pool:
+        answers = list(pool.map(lambda _: server.post(body, LINES, LINES), range(100)))
+    assert [answer.status for answer in answers] == [200] * 100
 
 
 @pytest.mark.parametrize("count", [7, 100])

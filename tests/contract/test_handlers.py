@@ -252,8 +252,10 @@ def test_bad_lines_keep_their_places_beside_a_predict_fn_c4_4(predicting):
     lines = ["", json.dumps(b64(picture())), "{", json.dumps(b64(picture()))]
     answer = predicting.post("\n".join(lines), "application/jsonlines", "application/jsonlines")
     assert [isinstance(json.loads(line), list) for line in answer.data.splitlines()] == [False, True, False, True]
-    answer = predicting.post("\n{", "application/jsonlines", "application/jsonlines")
-    assert [set(json.loads(line)) for line in answer.data.splitlines()] == [{"error"}, {"error"}]
+    for accept in ("application/jsonlines", "application/jsonlines;verbose"):
+        answer = predicting.post("\n{", "application/jsonlines", accept)
+        assert answer.status == 200
+        assert [set(json.loads(line)) for line in answer.data.splitlines()] == [{"error"}, {"error"}]
 
 
 TRANSFORM = """

@@ -2,13 +2,16 @@
 
 import io
 import struct
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
 from kennel.errors import ImageError
+from kennel.images.budget import PixelBudget
 from kennel.images.decode import decode_image
 
 ORANGE = (230, 120, 30)
@@ -160,3 +163,26 @@ def test_a_picture_with_a_side_that_fills_the_memory_is_refused_by_its_header(si
 def test_what_nobody_keeps_photos_in_is_no_known_format(kind):
     with pytest.raises(ImageError, match="not an image of a known format"):
         decode_image(to_bytes(orange(), kind), at_least=1)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_a_picture_whose_exif_is_cut_short_is_refused_in_a_sentence(kind):
+    with pytest.raises(ImageError, match="the image cannot be decoded: "):
+        decode_image(to_bytes(orange(), kind, exif=b"Exif\0\0II*\0"), at_least=1)
+
+
+def test_large_pictures_are_decoded_one_after_the_other_and_small_ones_beside_them():
+    budget, inside, most = PixelBudget(100), [], []
+
+    def decode(pixels):
+        with budget.spend(pixels):
+            inside.append(pixels)
+            most.append(sum(inside))
+            time.sleep(0.005)
+            inside.remove(pixels)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(decode, [90, 40, 10, 300] * 8))
+    assert len(most) == 32
+    assert set(most) <= {10, 40, 50, 90, 100, 300}  # the largest was alone
+    assert 50 in most  # others were not

@@ -20,6 +20,7 @@ from kennel.serving.multi_model import MultiModelServer, create_multi_model_app
 from kennel.serving.replicas import Replicas
 from kennel.serving.service import Service, Settings
 from kennel.serving.telemetry import Telemetry
+from kennel.serving.user_code import HandlerError
 from tests.contract.bodies import npy
 
 MB = 2**20
@@ -146,6 +147,19 @@ def test_a_model_is_unloaded_when_its_last_request_is_answered(models):
     assert not service.is_ready()
 
 
+def test_a_model_whose_own_code_finds_no_memory_is_refused_for_that_c3_2():
+    def load(url, name):
+        raise caused_by(OutOfMemoryError("CUDA out of memory."), HandlerError("model_fn has failed: OutOfMemoryError"))
+
+    with pytest.raises(OutOfMemory, match="there is no memory for the model a"):
+        Models(load).hold({"a": "1"})
+
+
+def caused_by(cause, error):
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "is_it"),
     [
@@ -155,6 +169,9 @@ def test_a_model_is_unloaded_when_its_last_request_is_answered(models):
         (RuntimeError("std::bad_alloc"), True),
         (RuntimeError("the shapes do not fit"), False),
         (ValueError("out of memory"), False),
+        (caused_by(MemoryError(), HandlerError("model_fn has failed: MemoryError")), True),
+        (caused_by(RuntimeError("std::bad_alloc"), ArtifactError("cannot be loaded into OpenVINO")), True),
+        (caused_by(ValueError("no"), ArtifactError("out of memory")), False),
     ],
 )
 def test_want_of_memory_is_known_whoever_says_it(error, is_it):

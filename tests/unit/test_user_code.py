@@ -4,13 +4,14 @@ import http.server
 import json
 import socket
 import sys
+import tempfile
 
 import pytest
 
 from kennel.container.environment import CODE_ARTIFACT
 from kennel.errors import ArtifactError
 from kennel.serving.app import create_app
-from kennel.serving.requirements import code_artifact_index, install_requirements
+from kennel.serving.requirements import code_artifact_index, install_requirements, packages_of
 from kennel.serving.service import Settings, load_service
 from kennel.serving.user_code import TURN, HandlerError
 from tests.contract.bodies import b64, picture
@@ -216,18 +217,35 @@ def test_packages_come_from_code_artifact_where_a_repository_is_named_c2_4(code_
     code = tmp_path / "model" / "code"
     code.mkdir(parents=True)
     (code / "requirements.txt").write_text("kennel_greeting\n")
-    packages = install_requirements(tmp_path / "model")
+    packages = packages_of(install_requirements(tmp_path / "model"))
     assert (packages / "kennel_greeting.py").read_text() == "VERSION = '1.5'\n"
     assert "kennel_greeting" not in sys.modules
     assert "token" not in capfd.readouterr().out
 
 
-def test_packages_that_cannot_be_installed_are_said_with_pips_reason_c2_4(tmp_path):
+def test_a_model_that_is_unloaded_leaves_no_packages_behind_c3_2(code_artifact, tmp_path, monkeypatch):
+    code = tmp_path / "model" / "code"
+    code.mkdir(parents=True)
+    (code / "requirements.txt").write_text("kennel_greeting\n")
+    (code / "inference.py").write_text("import kennel_greeting\n\ndef model_fn(folder):\n    return abs\n")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    service = load_service(tmp_path / "model", Settings())
+    service.start()
+    assert list(scratch.glob("kennel-packages-*"))
+    service.close()
+    assert not list(scratch.glob("kennel-packages-*"))
+
+
+def test_packages_that_cannot_be_installed_are_said_with_pips_reason_c2_4(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     code = tmp_path / "model" / "code"
     code.mkdir(parents=True)
     (code / "requirements.txt").write_text("--no-index\nkennel_greeting==1.5\n")
     with pytest.raises(HandlerError, match=r"No matching distribution found for kennel_greeting==1.5"):
         install_requirements(tmp_path / "model")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_repository_that_is_none_is_refused_c2_4():

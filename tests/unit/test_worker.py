@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 THREADS = 2
@@ -34,12 +35,12 @@ def application(environ, start_response):
 
 
 class Server:
-    def __init__(self, folder, worker):
+    def __init__(self, folder, worker, *more):
         (folder / "small.py").write_text(APPLICATION)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        options = ["--bind", f"127.0.0.1:{self.port}", "--threads", str(THREADS), "--worker-class", worker]
+        options = ["--bind", f"127.0.0.1:{self.port}", "--threads", str(THREADS), "--worker-class", worker, *more]
         command = [sys.executable, "-m", "gunicorn", "--chdir", str(folder), *options, "small:application"]
         with (folder / "log.txt").open("w") as log:
             self.process = subprocess.Popen(
@@ -218,3 +219,33 @@ def test_a_server_that_ends_answers_what_it_has_accepted_and_refuses_others_c1_2
     with pytest.raises(ConnectionRefusedError):
         server.connect()
     assert "Traceback" not in Path(tmp_path / "log.txt").read_text()
+
+
+def test_a_server_that_ends_answers_those_that_wait_behind_others_that_have_gone_c1_2(tmp_path):
+    server = Server(tmp_path, "kennel.serving.worker.Worker")
+    [worker] = psutil.Process(server.process.pid).children()
+    worker.suspend()
+    for _ in range(4):
+        server.connect().close()
+    asked = [server.connect(head("Content-Length: 3") + b"abc") for _ in range(3)]
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)  # it tells its worker
+    worker.resume()
+    assert all(read_to_end(client).endswith(b"\r\n\r\nabc") for client in asked)
+    assert server.process.wait(30) == 0
+
+
+def test_a_server_that_is_full_refuses_others_as_soon_as_it_ends_c1_2(tmp_path):
+    server = Server(tmp_path, "kennel.serving.worker.Worker", "--worker-connections", "2")
+    halves = [server.connect(HALF) for _ in range(2)]
+    time.sleep(1.5)  # it has noticed
+    server.process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + 5
+    with pytest.raises(ConnectionRefusedError):
+        while time.monotonic() < deadline:
+            server.connect().close()
+            time.sleep(0.1)
+    for half in halves:
+        half.sendall(bytes(995))
+        assert b" 200 OK" in read_to_end(half)
+    assert server.process.wait(30) == 0

@@ -78,11 +78,13 @@ def create_app() -> "Flask":
     What is wrong with the model is said once, in full, and ends the server (contract E7).
     """
     from kennel.serving.app import create_app as create  # noqa: PLC0415 - slow, and not needed to refuse bad variables
+    from kennel.serving.batch_transform import most_requests  # noqa: PLC0415 - as above
     from kennel.serving.service import Settings, load_service  # noqa: PLC0415 - as above
 
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     try:
         settings = Settings(
+            max_requests=most_requests(Settings.max_requests),
             max_payload=payload_limit(),
             patience=invocation_seconds(),
             default_accept=variable(DEFAULT_ACCEPT, "application/json"),

@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from kennel.errors import ImageError
+from kennel.images.budget import PixelBudget
+from kennel.machine import available_cores
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # Pillow's readers of others run programs, or break
 MAX_PIXELS = 100_000_000  # a few bytes can claim to be a picture that fills the memory
 MAX_SIDE = 250_000  # each row takes memory, however short it is
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked before anything is decoded
+
+# a pixel takes 16 bytes on its way, with transparency; more at once would be no quicker: a large photo a core
+_decoding = PixelBudget(max(32_000_000, available_cores() * 12_000_000))
 
 _MAY_BE_TURNED = (b"Exif\0\0", b"tiff:Orientation")  # what a JPEG holds that says which side is up
 
@@ -47,15 +52,19 @@ def decode_image(data: bytes, at_least: int) -> Picture:
                 raise ImageError(f"the image has {width} x {height} pixels; {MAX_PIXELS:,} in all is the limit")
             image.draft(None, (at_least, at_least))
             plain_cmyk = image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info
-            upright = ImageOps.exif_transpose(image)
-            if upright.size != image.size:  # it lay on its side
-                width, height = height, width
-            # Pillow takes every CMYK JPEG for one of Adobe's, which hold ink inverted; their marker tells
-            return Picture(_to_rgb(ImageChops.invert(upright) if plain_cmyk else upright), width, height)
+            lying = image.size
+            with _decoding.spend(image.width * image.height):
+                ImageOps.exif_transpose(image, in_place=True)  # a copy would be as large
+                if image.size != lying:  # it lay on its side
+                    width, height = height, width
+                # Pillow takes every CMYK JPEG for one of Adobe's, which hold ink inverted; their marker tells
+                return Picture(_to_rgb(ImageChops.invert(image) if plain_cmyk else image), width, height)
     except UnidentifiedImageError:
         raise ImageError("the bytes are not an image of a known format") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's readers raise on damaged files
-        raise ImageError(f"the image cannot be decoded: {error}") from error
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's readers raise all sorts of errors on damaged files
+        raise ImageError(f"the image cannot be decoded: {error or type(error).__name__}") from error
 
 
 def _plain_jpeg(data: bytes, at_least: int) -> Picture | None:
@@ -73,7 +82,8 @@ def _plain_jpeg(data: bytes, at_least: int) -> Picture | None:
         part = next((part for part in (8, 4, 2) if min(width, height) // part >= at_least), 1)
         # without least sizes the picture is not made smaller; rounded up as libjpeg does
         least = {"min_height": -(-height // part), "min_width": -(-width // part)} if part > 1 else {}
-        return Picture(Image.fromarray(simplejpeg.decode_jpeg(data, **least)), width, height)
+        with _decoding.spend(width * height // part**2):
+            return Picture(Image.fromarray(simplejpeg.decode_jpeg(data, **least)), width, height)
     except ValueError:
         return None
 
@@ -85,7 +95,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_shades(np.asarray(image, np.float32))).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
-    layer = image.convert("RGBA")
+    layer = image if image.mode == "RGBA" else image.convert("RGBA")
     background = Image.new("RGBA", layer.size, "white")
     return Image.alpha_composite(background, layer).convert("RGB")
 

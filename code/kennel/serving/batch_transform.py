@@ -7,6 +7,11 @@ _ALL_PAYLOADS = 100  # megabytes that all concurrent requests may have together
 _PAYLOAD = 6  # megabytes; the platform's own default, enough for any photo or for some fifty small ones
 
 
+def most_requests(usual: int) -> int:
+    """Return how many requests a server takes on at once: the usual number, or all that a job has been promised."""
+    return max(usual, number_variable(MAX_TRANSFORMS, 0))
+
+
 def transform_parameters(batch_size: int, max_requests: int) -> dict[str, str | int]:
     """Return the parameters for a model that takes `batch_size` images at once.
 

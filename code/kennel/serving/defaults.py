@@ -167,7 +167,8 @@ def output(
         raise NotAcceptable("Accept: explain=true cannot be served beside functions of the user's own")
     prediction = _to_numpy(prediction)
     are_rows = is_a_row_each(prediction) and np.issubdtype(prediction.dtype, np.floating)
-    if are_rows and (len(classes) == prediction.shape[1] or not answer.verbose):
+    has_classes = are_rows and (len(classes) == prediction.shape[1] or not len(prediction))
+    if are_rows and (has_classes or not answer.verbose):
         merged: list[Row] = list(prediction.astype(np.float32))
         for place, error in sorted(bad.items()):
             merged.insert(place, error)

@@ -7,6 +7,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from kennel.container.environment import BIND_HOST, BIND_TO_PORT, number_variable, server_timeout, variable
 from kennel.serving.app import EXTENSION
+from kennel.serving.batch_transform import most_requests
 from kennel.serving.processes import free_place, take_gpu, worker_processes
 from kennel.serving.service import Settings
 from kennel.serving.shared import memory_folder
@@ -15,7 +16,9 @@ from kennel.serving.starting import Starter
 bind = f"{variable(BIND_HOST, '0.0.0.0')}:{number_variable(BIND_TO_PORT, 8080)}"  # contract C1.3
 workers = worker_processes()  # contract C2.1
 worker_class = "kennel.serving.worker.Worker"  # gthread, in which no thread waits for a client
-threads = Settings.max_requests + 16  # places beyond those that may wait for the model, so that /ping finds one (C1.4)
+threads = (
+    most_requests(Settings.max_requests) + 16
+)  # places beyond those that may wait for the model, so that /ping finds one (C1.4)
 worker_connections = 900  # a process may have 1024 descriptors where nobody allows more, and dies of the next one
 preload_app = True  # a model that cannot be loaded ends the server at once, with one message
 timeout = max(60, server_timeout(60))  # seconds without a sign of life from a worker (C1.7)

@@ -26,13 +26,13 @@ from kennel.model.weights_files import offer_weights, weights_in
 from kennel.serving import defaults
 from kennel.serving.admission import Admission, read_body
 from kennel.serving.batcher import hung_up
-from kennel.serving.codecs import CSV, JSON, MediaType, load_npy
+from kennel.serving.codecs import CSV, JSON, JSON_LINES, MediaType, load_npy
 from kennel.serving.defaults import Defaults, KennelDefaults, PlainDefaults
 from kennel.serving.errors import BadRequest, Gone, Late, RequestError
 from kennel.serving.fetch import Fetcher
 from kennel.serving.metrics import Served
-from kennel.serving.requirements import install_requirements
-from kennel.serving.scratch import make_scratch
+from kennel.serving.requirements import install_requirements, packages_of
+from kennel.serving.scratch import make_scratch, remove_scratch
 from kennel.serving.service import Settings
 from kennel.serving.telemetry import Telemetry, Trace
 from kennel.serving.user_code import TURN, HandlerError, UserCode
@@ -68,7 +68,8 @@ class HandlerService:
             manifest = load_manifest(folder)
             self._defaults = KennelDefaults(folder, manifest, settings.engine, settings.processes)
             model = manifest.backbone
-        self._code = UserCode(folder, program, install_requirements(folder))
+        self._environment = install_requirements(folder)
+        self._code = UserCode(folder, program, packages_of(self._environment) if self._environment else None)
         self._functions: UserFunctions | None = None
         self._model: Any = None
         self._admission = Admission(settings.max_requests)
@@ -138,6 +139,8 @@ class HandlerService:
         if TURN.acquire(timeout=1):  # a call that does not end does not keep the server from it
             try:
                 self._code.leave()
+                if self._environment:
+                    remove_scratch(self._environment)
             finally:
                 TURN.release()
 
@@ -188,13 +191,17 @@ class HandlerService:
                 with trace.phase("decode"):
                     data = functions.answer("input_fn", _text(body, content_type), content_type, context=context)
             else:
+                has_lines = MediaType.parse(content_type).name == JSON_LINES
+                if has_lines:  # all its images are in memory together: those of one request at a time
+                    self._take_turn(turn, trace)
                 with trace.phase("decode"):
                     decoded = self._defaults.input(
                         body, content_type, lambda url: self._fetcher.fetch(url, trace.deadline)
                     )
                 data, bad = decoded.data, decoded.bad
                 trace.images = len(data) + len(bad)
-                self._take_turn(turn, trace)
+                if not has_lines:
+                    self._take_turn(turn, trace)
             prediction = self._predict(functions, data, context, trace) if not bad or len(data) else torch.zeros(0, 0)
             if bad and ("output_fn" in functions or not defaults.is_a_row_each(prediction, len(data))):
                 place, error = min(bad.items())  # they have no place in what the model says

@@ -43,12 +43,16 @@ def free_gpu_memory() -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an engine has failed for want of memory, on a GPU or not."""
-    if (
-        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    ):  # torch's own, without importing it
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    """Return whether an engine or a user's code has failed for want of memory, on a GPU or not."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # torch's own, without importing it
+        if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(cause, RuntimeError) and any(words in str(cause) for words in _OUT_OF_MEMORY):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def give_back_memory() -> None:

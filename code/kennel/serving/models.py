@@ -70,12 +70,12 @@ class Models:
         began = time.perf_counter()
         try:
             service = self._start(name, url)
-        except (ArtifactError, HandlerError) as error:
-            raise Unprocessable(f"the model {name} cannot be loaded: {error}") from error
         except Exception as error:
             if not is_out_of_memory(error):
+                if isinstance(error, ArtifactError | HandlerError):
+                    raise Unprocessable(f"the model {name} cannot be loaded: {error}") from error
                 raise
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition("\n")[0]
         else:
             with self._changed:
                 self._held[name] = _Held(service, url)

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from kennel.container.environment import CODE_ARTIFACT, variable
-from kennel.serving.scratch import make_scratch
+from kennel.serving.scratch import make_scratch, remove_scratch
 from kennel.serving.user_code import CODE, HandlerError
 
 log = logging.getLogger(__name__)
@@ -26,11 +26,11 @@ _SAID = 5  # lines of pip's that are repeated when it fails
 
 
 def install_requirements(folder: Path) -> Path | None:
-    """Install what a model folder's `code/requirements.txt` lists, and return where; None when there is no such file.
+    """Install what a model folder's `code/requirements.txt` lists; return the environment, None without such a file.
 
     The packages get an environment of their own above the server's, in the scratch space: what the server has need
     not be installed again, nothing of it is changed, the root may be read-only, and two models may differ. It is
-    removed when this process ends. Raises HandlerError with pip's own reason.
+    removed when this process ends, and before when pip fails. Raises HandlerError with pip's own reason.
     """
     file = folder / CODE / REQUIREMENTS
     if not file.is_file():
@@ -38,13 +38,23 @@ def install_requirements(folder: Path) -> Path | None:
     began = time.monotonic()
     home = make_scratch("packages")
     venv.create(home, symlinks=True, system_site_packages=True)
-    packages = Path(sysconfig.get_path("purelib", "venv", vars={"base": str(home), "platbase": str(home)}))
+    packages = packages_of(home)
     # the new environment sees the server's packages below its own
     (packages / "server.pth").write_text("".join(f"{path}\n" for path in sys.path if path and Path(path).is_dir()))
-    _pip_install(home / "bin" / "python", file)
+    try:
+        _pip_install(home / "bin" / "python", file)
+    except HandlerError:
+        remove_scratch(home)
+        raise
     log.info("installed requirements=%s; seconds=%.1f;", file, time.monotonic() - began)
     _say_what_is_loaded(packages)
-    return packages
+    return home
+
+
+def packages_of(environment: Path) -> Path:
+    """Return where an environment has its packages."""
+    base = str(environment)
+    return Path(sysconfig.get_path("purelib", "venv", vars={"base": base, "platbase": base}))
 
 
 def _pip_install(python: Path, file: Path) -> None:

@@ -14,6 +14,11 @@ def make_scratch(name: str) -> Path:
     return folder
 
 
+def remove_scratch(folder: Path) -> None:
+    """Remove such a folder before this process ends."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _remove(folder: Path, owner: int) -> None:
     if os.getpid() == owner:  # a fork runs the exit functions of its parent
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_scratch(folder)

@@ -109,8 +109,9 @@ class Telemetry:
     def saw_batch(self, served: Served, size: int, waiting: int) -> None:
         """Count a batch of `size` images that went through a model while `waiting` others were left in its queue."""
         self._metrics.saw_batch(size, waiting)
-        with self._lock:
-            self._minutes[served].saw_batch(size, waiting)
+        if self._namespace:
+            with self._lock:
+                self._minutes[served].saw_batch(size, waiting)
 
     def finish(self, trace: Trace, status: int) -> None:
         """Count a request that is about to be answered, and log it: always when it failed, else by its share."""
@@ -119,8 +120,9 @@ class Telemetry:
         try:
             self._metrics.requests_in_work.dec()
             self._metrics.saw_request(trace.served.model, status, total, trace.seconds, trace.size)
-            with self._lock:
-                self._minutes[trace.served].saw_request(status, total)
+            if self._namespace:
+                with self._lock:
+                    self._minutes[trace.served].saw_request(status, total)
             if status >= 400 or trace.error or random.random() < self._log_share:
                 lines.info(json.dumps(self._line(trace, status, total)))
         except Exception:

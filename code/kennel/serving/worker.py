@@ -6,6 +6,7 @@ when it is whole. The same loop sees to connections that are closed, on which gu
 """
 
 import json
+import select
 import socket
 import struct
 import time
@@ -164,12 +165,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Take new connections or not; a server that ends takes those that wait already, and then refuses others."""
-        is_the_end = self._accepting and not enabled and not self.alive
+        is_the_end = not enabled and not self.alive
         if is_the_end:
             for listener in self.sockets:
-                before = -1
-                while before != self.nr_conns:
-                    before = self.nr_conns
+                while self.nr_conns < self.worker_connections and _has_waiting(listener):
                     self.accept(listener)
         super().set_accept_enabled(enabled)
         if is_the_end:
@@ -181,3 +180,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         last = time.monotonic() + self.cfg.graceful_timeout - 5  # for what has begun to come: then 5 s for its answer
         for conn in self._watched:
             conn.timeout = min(conn.timeout, last if conn.parser.unreader.size else deadline)
+
+
+def _has_waiting(listener: Any) -> bool:
+    """Return whether a connection waits to be taken."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    return bool(poll.poll(0))
