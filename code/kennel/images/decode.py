@@ -64,7 +64,7 @@ def decode_image(data: bytes, at_least: int) -> Picture:
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise all sorts of errors on damaged files
-        raise ImageError(f"the image cannot be decoded: {error or type(error).__name__}") from error
+        raise ImageError(f"the image cannot be decoded: {str(error) or type(error).__name__}") from error
 
 
 def _plain_jpeg(data: bytes, at_least: int) -> Picture | None:

@@ -16,9 +16,8 @@ from kennel.serving.starting import Starter
 bind = f"{variable(BIND_HOST, '0.0.0.0')}:{number_variable(BIND_TO_PORT, 8080)}"  # contract C1.3
 workers = worker_processes()  # contract C2.1
 worker_class = "kennel.serving.worker.Worker"  # gthread, in which no thread waits for a client
-threads = (
-    most_requests(Settings.max_requests) + 16
-)  # places beyond those that may wait for the model, so that /ping finds one (C1.4)
+# places beyond those that may wait for the model, so that /ping finds one (C1.4)
+threads = most_requests(Settings.max_requests) + 16
 worker_connections = 900  # a process may have 1024 descriptors where nobody allows more, and dies of the next one
 preload_app = True  # a model that cannot be loaded ends the server at once, with one message
 timeout = max(60, server_timeout(60))  # seconds without a sign of life from a worker (C1.7)
