@@ -1,5 +1,6 @@
 """Expensive results, kept in folders named by what they were made from, shared by jobs that run at the same time."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from kennel.atomic import write_json
+from kennel.errors import CacheError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 POLL = 0.1  # seconds between two looks at a lock that another process holds
 FORMAT = 2  # raise it when the files inside the folders change their meaning; older folders are then never read
@@ -47,7 +51,7 @@ class Cache:
 
         `kind` names the sort of thing (`packed`, `features`); `key` holds all that the content depends on. `waiting` is
         called again and again while another process builds the same folder, and may raise to give up.
-        An exception in `build` leaves nothing behind.
+        An exception in `build` leaves nothing behind. Raises CacheError where the disk is full.
         """
         final = self.path(kind, key)
         if final.is_dir():
@@ -62,6 +66,13 @@ class Cache:
                 build(partial)
                 write_json(partial / "key.json", dict(key))
                 partial.rename(final)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                raise CacheError(
+                    f"there is no room for the job's cache in {self.root} ({error.strerror}); "
+                    "set KENNEL_CACHE to a folder with more, or take a smaller image_size"
+                ) from error
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         return final

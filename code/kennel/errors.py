@@ -17,6 +17,10 @@ class ImageError(KennelError):
     """The bytes of one image cannot be turned into pixels."""
 
 
+class CacheError(KennelError):
+    """What jobs share cannot be kept."""
+
+
 class WeightsError(KennelError):
     """Pretrained weights are missing, unreadable, or of another network."""
 

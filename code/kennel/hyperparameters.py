@@ -233,7 +233,11 @@ class Hyperparameters:
         60.0, "time between two checkpoints, where the job has a folder for them", low=0.0, high=86400.0
     )
     early_stopping_patience: int = _declare(
-        0, "epochs without a better valid_accuracy after which training ends; 0 never does", low=0, high=1000
+        0,
+        "epochs after which training ends when none was better: in valid_accuracy, or as good with a lower valid_loss; "
+        "0 never does",
+        low=0,
+        high=1000,
     )
     seed: int = _declare(0, "start of all random numbers", low=0, high=2**31 - 1)
     max_bad_images: float = _declare(0.01, "share of unreadable images above which training refuses", low=0.0, high=1.0)

@@ -115,6 +115,19 @@ def test_a_trial_that_breaks_does_not_break_the_search(box, colour_images, resne
     assert "learning_rate=10 is too high" in trials["10"]["reason"]
 
 
+def test_a_trial_that_cannot_be_trained_does_not_break_the_search(box, colour_images, resnet18_weights):
+    choices = [{"Name": "unfreeze", "Values": ["head", "999"]}, {"Name": "augment", "Values": ["none", "randaugment"]}]
+    config = search(strategy="Grid", ranges={"CategoricalParameterRanges": choices})
+    del config["ResourceLimits"]["MaxNumberOfTrainingJobs"]
+    prepare(box, colour_images, resnet18_weights, config)
+    assert box.train() == 0, box.log
+    ended = {tuple(trial["hyperparameters"].values()): trial["status"] for trial in summary(box)["trials"]}
+    assert len(ended) == 4
+    assert [values for values, status in ended.items() if status == "Completed"] == [("head", "none")]
+    assert set(ended.values()) == {"Completed", "Failed"}
+    assert (box.tree / "model/kennel.json").is_file()
+
+
 def test_a_search_without_a_model_fails_and_so_says_its_summary_a1_5(box, colour_images, resnet18_weights):
     ranges = {"CategoricalParameterRanges": [{"Name": "learning_rate", "Values": ["10", "9"]}]}
     config = search(jobs=2, ranges=ranges)

@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import time
@@ -5,6 +6,7 @@ import time
 import pytest
 
 from kennel.cache import Cache
+from kennel.errors import CacheError
 
 
 def write_note(folder):
@@ -52,6 +54,18 @@ def _build_slowly(root, started):
         write_note(folder)
 
     Cache(root).folder("kind", {}, build)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    def fill(folder):
+        write_note(folder)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(
+        CacheError, match=rf"no room for the job's cache in {tmp_path} \(No space left on device\); set"
+    ):
+        Cache(tmp_path).folder("kind", {"a": 1}, fill)
+    assert not [file for file in tmp_path.rglob("*") if file.name == "note"]
 
 
 def test_two_processes_build_the_same_folder_once(tmp_path):

@@ -92,6 +92,7 @@ def test_a_pipe_with_the_name_of_an_image_is_refused_rather_than_waited_for(data
         ("train/red/lost.png", "/no/such/file", "No such file"),
         ("train/red/round.png", "round.png", "Too many levels of symbolic links"),
         ("train/purple", "/no/such/folder", "No such file"),
+        ("train/red/more", "/no/such/folder", "No such file"),
     ],
 )
 def test_a_link_that_leads_nowhere_is_refused(data, place, target, reason):

@@ -247,6 +247,12 @@ def test_a_learning_rate_that_breaks_the_loss_is_said(train):
         train(weights="none", optimizer="sgd", learning_rate="10", epochs="5", label_smoothing="0")
 
 
+def test_a_rate_that_breaks_fine_tuning_is_said_by_its_own_name(train):
+    more = {"unfreeze": "all", "fine_tune_epochs": "3", "warmup": "0", "label_smoothing": "0"}
+    with pytest.raises(TrainingError, match=r"in epoch [234]; fine_tune_learning_rate=10 is too high for sgd"):
+        train(optimizer="sgd", fine_tune_learning_rate="10", epochs="1", **more)
+
+
 def test_patience_ends_a_job_that_gets_no_better(train):
     lines = train(epochs="200", early_stopping_patience="3", learning_rate="0.01")
     epochs = [line for line in lines if line.startswith("epoch=")]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kennel.errors import DataError
-from kennel.images.listing import EXTENSIONS, ImageRecord, SplitFolder, list_class, list_split
+from kennel.images.listing import EXTENSIONS, ImageRecord, SplitFolder, list_class, list_split, readable
 
 SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "validation", "val"), "test": ("test",)}
 
@@ -58,8 +58,9 @@ def _split_places(channels: Mapping[str, Path]) -> dict[str, Path]:
     for split, names in SPLIT_NAMES.items():
         inside = [training / name for name in names] if training is not None else []
         for place in (*(channels[name] for name in names if name in channels), *inside):
-            if place.is_dir():
-                places.setdefault(split, place)
+            with readable(str(place)):
+                if place.is_dir():
+                    places.setdefault(split, place)
     if "train" not in places:
         if training is None or not training.is_dir() or any(place.parent == training for place in places.values()):
             raise _no_train_split(channels)
@@ -75,7 +76,8 @@ def _no_train_split(channels: Mapping[str, Path]) -> DataError:
     if "training" not in channels:
         return DataError(f"no `train` split: there is no channel train; the channels are {_some(sorted(channels))}")
     training = channels["training"]
-    inside = sorted(entry.name for entry in training.iterdir()) if training.is_dir() else []
+    with readable(str(training)):
+        inside = sorted(entry.name for entry in training.iterdir()) if training.is_dir() else []
     return DataError(
         f"no `train` split: the channel `training` ({training}) has neither a folder train nor two or more class "
         f"folders with images; it has {_some(inside)}"

@@ -39,7 +39,7 @@ def list_split(folder: Path) -> SplitFolder:
     """List the class folders of a split. Raises DataError for a name that is no text, or a link that leads nowhere."""
     classes, strays = [], []
     for entry in _entries(folder):
-        with _readable(entry.path):
+        with readable(entry.path):
             if entry.is_dir():
                 classes.append(entry.name)
             elif _is_image(entry.name):
@@ -55,7 +55,7 @@ def list_class(split: Path, name: str, label: int) -> list[ImageRecord]:
     Raises DataError for a file that cannot be read, a name that is no text, a folder with the name of an image, or a
     folder that holds itself.
     """
-    with _readable(str(split / name)):
+    with readable(str(split / name)):
         status = (split / name).stat()
     return _list_below(split, split / name, label, frozenset({(status.st_dev, status.st_ino)}))
 
@@ -64,9 +64,11 @@ def _list_below(split: Path, folder: Path, label: int, above: _Above) -> list[Im
     records = []
     for entry in _entries(folder):
         path = Path(entry.path)
-        with _readable(entry.path):
+        with readable(entry.path):
             is_folder = entry.is_dir()
             if not is_folder and not _is_image(entry.name):
+                if entry.is_symlink():
+                    entry.stat()  # a folder that is not there would silently be some images less
                 continue
             status = entry.stat()
         if not is_folder:
@@ -86,7 +88,7 @@ def _list_below(split: Path, folder: Path, label: int, above: _Above) -> list[Im
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """Return what is in a folder and not hidden, sorted by name."""
-    with _readable(str(folder)), os.scandir(folder) as found:
+    with readable(str(folder)), os.scandir(folder) as found:
         entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
     for entry in entries:
         try:
@@ -101,7 +103,8 @@ def _is_image(name: str) -> bool:
 
 
 @contextmanager
-def _readable(path: str) -> Iterator[None]:
+def readable(path: str) -> Iterator[None]:
+    """Turn what the system says of a file or folder into a DataError that names it."""
     try:
         yield
     except OSError as error:

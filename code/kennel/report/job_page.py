@@ -40,7 +40,7 @@ def _facts(job: JobRecord) -> list[Fact]:
         if f"{split}_accuracy" in job.metrics
     ]
     if job.best_epoch is not None:
-        facts.append(("Best epoch", str(job.best_epoch), f"of {len(job.epochs)}" if job.epochs else ""))
+        facts.append(("Best epoch", str(job.best_epoch), f"of {job.epochs[-1].number}" if job.epochs else ""))
     if job.splits:
         images = sum(split.images for split in job.splits)
         facts.append(("Images", f"{images:,}", f"{len(job.classes)} classes"))

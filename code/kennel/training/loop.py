@@ -248,7 +248,7 @@ def fit(
         except Stopped:
             _write(run, checkpoints)
             return _best_or_stopped(run)
-        _check_finite(metrics, run.epoch, hp)
+        _check_finite(metrics, run.epoch, phase, hp)
         go_on = on_epoch(run.epoch, metrics)
         run.finish_epoch(metrics)
         timer.mark("evaluation")
@@ -256,7 +256,7 @@ def fit(
         if not go_on:
             break
         if patience and run.epoch > max(best.epoch + patience, phase.first_epoch + patience - 1):
-            log.info("early stopping: no better valid_accuracy in %d epochs", patience)
+            log.info("early stopping: no better epoch among the last %d", patience)
             break
     return _best_or_stopped(run)
 
@@ -287,12 +287,14 @@ def _best_or_stopped(run: _Run) -> BestEpoch:
     return run.best
 
 
-def _check_finite(metrics: dict[str, float], epoch: int, hp: Hyperparameters) -> None:
-    for name, value in metrics.items():
+def _check_finite(metrics: dict[str, float], epoch: int, phase: Phase, hp: Hyperparameters) -> None:
+    is_fine_tuning = phase.name == "network" and not hp.from_scratch
+    name = "fine_tune_learning_rate" if is_fine_tuning else "learning_rate"
+    for metric, value in metrics.items():
         if not math.isfinite(value):
             raise TrainingError(
-                f"{name} became {value} in epoch {epoch}; "
-                f"learning_rate={hp.learning_rate:g} is too high for {hp.optimizer}, try a tenth of it"
+                f"{metric} became {value} in epoch {epoch}; "
+                f"{name}={getattr(hp, name):g} is too high for {hp.optimizer}, try a tenth of it"
             )
 
 

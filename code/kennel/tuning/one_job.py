@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from kennel.errors import SearchError, Stopped, TrainingError
+import torch
+
+from kennel.errors import HyperparameterError, SearchError, Stopped, TrainingError, WeightsError
 from kennel.hyperparameters import Hyperparameters, default_values, parse_hyperparameters
 from kennel.metrics import EPOCH_METRICS, metric_line
 from kennel.training.job import Job
@@ -109,7 +111,8 @@ class OneJobSearch:
         objective, metrics, status, reason = None, {}, "Completed", ""
         try:
             fitted = self._trainer.fit(self._hyperparameters(proposal), on_epoch)
-        except TrainingError as error:  # of these hyperparameters: the next may fare better
+        # of these hyperparameters: the next may fare better
+        except (TrainingError, HyperparameterError, WeightsError, torch.OutOfMemoryError) as error:
             status, reason = "Failed", str(error)
         except Stopped:
             status, reason = "Stopped", "stopped before its first epoch was complete"
