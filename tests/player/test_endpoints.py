@@ -352,7 +352,7 @@ def test_a_model_that_was_cut_off_leaves_the_old_one_in_service(start, runtime, 
     (tmp_path / "model.tar.gz").write_bytes(whole[: len(whole) // 2])
     description = update(tmp_path / "model.tar.gz", "bad")
     assert (description["EndpointStatus"], description["EndpointConfigName"]) == ("InService", "endpoint")
-    assert "model.tar.gz is no readable tar file" in description["FailureReason"]
+    assert "is no readable tar file: Compressed file ended" in description["FailureReason"]
     assert classes_seen(runtime) == 3
 
 
