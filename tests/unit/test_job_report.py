@@ -95,6 +95,15 @@ def test_the_head_of_the_page_tells_what_came_of_the_job(output):
     assert not page_of(output()).says("Cost")
 
 
+def test_a_job_that_went_on_after_an_interruption_counts_the_epochs_before_it(output):
+    folder = output()
+    lines = (folder / "training.jsonl").read_text().splitlines()
+    rest = [line for line in lines if json.loads(line).get("epoch", 5) >= 5]
+    assert len(rest) < len(lines)
+    (folder / "training.jsonl").write_text("\n".join(rest) + "\n")
+    assert page_of(folder).says("Best epoch 5 of 6")
+
+
 def test_the_sections_are_those_that_there_is_something_to_say_of(output):
     whole = ["Accuracy", "Loss", "What it gets wrong", "Worst test photos", "Classes", "What ran", "Reproduce"]
     assert headings(page_of(output())) == whole
