@@ -15,7 +15,7 @@ from kennel.errors import ArtifactError, KennelError
 from kennel_cli import requests
 from kennel_cli.jobs import job_with_model, new_name
 from kennel_cli.model_folder import is_model_folder, pack, with_code
-from kennel_cli.platforms.platform import NOT_THERE, S3, Platform
+from kennel_cli.platforms.platform import S3, Platform, is_not_there
 from kennel_cli.platforms.validation import validate
 from kennel_cli.requests import MACHINE, EndpointOptions
 
@@ -237,7 +237,7 @@ def _models_of(sagemaker: Any, config: str) -> list[str]:
     try:
         variants = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
     except ClientError as error:
-        if error.response["Error"]["Code"] not in NOT_THERE:
+        if not is_not_there(error):
             raise
         return []
     return [variant["ModelName"] for variant in variants]

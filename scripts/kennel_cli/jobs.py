@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 from kennel.errors import ArtifactError, DataError, WeightsError
 from kennel.hyperparameters import canonical_name, parse_hyperparameters
 from kennel_cli.aws_debugger import add_debugger
-from kennel_cli.platforms.platform import NOT_THERE, S3, Platform
+from kennel_cli.platforms.platform import S3, Platform, is_not_there
 from kennel_cli.platforms.validation import validate
 from kennel_cli.requests import PLAIN, JobOptions, training_job
 
@@ -59,7 +59,7 @@ def job_with_model(sagemaker: Any, name: str, option: str = "") -> Any:
     try:
         job = sagemaker.describe_training_job(TrainingJobName=name)
     except (ClientError, ParamValidationError) as error:
-        if isinstance(error, ClientError) and error.response["Error"]["Code"] not in NOT_THERE:
+        if isinstance(error, ClientError) and not is_not_there(error):
             raise
         raise ArtifactError(
             f"{name} is neither a training job (see `kennel jobs{option}`) nor a folder with a kennel.json in it"

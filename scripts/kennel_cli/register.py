@@ -16,7 +16,7 @@ from kennel.errors import KennelError
 from kennel_cli import requests
 from kennel_cli.jobs import job_with_model
 from kennel_cli.places import DryRun, OfPlace, Place, console, platform_of
-from kennel_cli.platforms.platform import NOT_THERE, Platform
+from kennel_cli.platforms.platform import Platform, is_not_there
 from kennel_cli.platforms.validation import validate
 from kennel_cli.settings import kennel_home
 
@@ -109,7 +109,7 @@ def _ensure_group(platform: Platform, group: str) -> None:
     try:
         platform.sagemaker.describe_model_package_group(ModelPackageGroupName=group)
     except ClientError as error:
-        if error.response["Error"]["Code"] not in NOT_THERE:
+        if not is_not_there(error):
             raise
         request: dict[str, Any] = {"ModelPackageGroupName": group}
         if platform.settings.tags:

@@ -18,7 +18,7 @@ from kennel.report.job_page import PAGE, write_job_page
 from kennel.report.job_record import JOB, read_job
 from kennel_cli.places import OfPlace, Place, console, platform_of
 from kennel_cli.platforms.local import LocalSageMaker
-from kennel_cli.platforms.platform import NOT_THERE, RUNNING, Platform
+from kennel_cli.platforms.platform import RUNNING, Platform, is_not_there
 from kennel_cli.settings import kennel_home
 
 PRICE = "KENNEL_INSTANCE_PRICE"
@@ -87,7 +87,7 @@ def _describe(platform: Platform, job: str) -> Mapping[str, Any]:
     try:
         described: Mapping[str, Any] = platform.sagemaker.describe_training_job(TrainingJobName=job)
     except ClientError as error:
-        if error.response["Error"]["Code"] in NOT_THERE:
+        if is_not_there(error):
             raise ReportError(f"there is no training job {job}; see `kennel jobs{platform.option}`") from error
         raise
     return described

@@ -3,7 +3,7 @@
 from botocore.exceptions import ClientError
 
 from kennel_cli.platforms.account import aws_errors
-from kennel_cli.platforms.platform import NOT_THERE, Kind, Platform
+from kennel_cli.platforms.platform import Kind, Platform, is_not_there
 
 _ASKED = {  # operation, member of its request, member of its answer
     Kind.TRAINING: ("describe_training_job", "TrainingJobName", "TrainingJobStatus"),
@@ -24,6 +24,6 @@ def status_of(platform: Platform, kind: Kind, name: str) -> str | None:
         with aws_errors("sagemaker"):
             return str(getattr(platform.sagemaker, operation)(**{member: name})[status])
     except ClientError as error:
-        if error.response["Error"]["Code"] in NOT_THERE:
+        if is_not_there(error):
             return None
         raise

@@ -11,8 +11,13 @@ from botocore.exceptions import ClientError
 from kennel_cli.settings import Settings
 
 S3 = "s3://"
-NOT_THERE = ("ResourceNotFound", "ValidationException")  # the service's codes for what is described and is not there
+_NOT_THERE = ("ResourceNotFound", "ValidationException")  # the service's codes for what is described and is not there
 RUNNING = ("InProgress", "Stopping")  # the statuses of a job or a search that has not ended
+
+
+def is_not_there(error: ClientError) -> bool:
+    """Return whether the service has refused a request because what it names is not there, or has ended."""
+    return error.response["Error"]["Code"] in _NOT_THERE
 
 
 @contextmanager
@@ -21,7 +26,7 @@ def unless_ended() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if error.response["Error"]["Code"] not in NOT_THERE:
+        if not is_not_there(error):
             raise
 
 

@@ -18,7 +18,7 @@ from kennel.tuning.summary import Summary, read_summary
 from kennel_cli.follow import show_to_end, wants_to_stop
 from kennel_cli.places import console
 from kennel_cli.platforms.account import AwsError, aws_errors
-from kennel_cli.platforms.platform import NOT_THERE, Kind, Platform, unless_ended
+from kennel_cli.platforms.platform import Kind, Platform, is_not_there, unless_ended
 from kennel_cli.settings import kennel_home
 from kennel_cli.status import status_of
 from kennel_cli.tune.screen import final_table, follow_search, write_files
@@ -111,7 +111,7 @@ def _is_one_job(platform: Platform, name: str) -> bool:
     try:
         described: Mapping[str, Any] = platform.sagemaker.describe_training_job(TrainingJobName=name)
     except ClientError as error:
-        if error.response["Error"]["Code"] in NOT_THERE:
+        if is_not_there(error):
             return False
         raise
     return SEARCH in described.get("HyperParameters", {})
