@@ -49,6 +49,9 @@ bench-serve: setup ## compare the server with others, installed from PyPI into b
 bench-upload: setup ## time the upload of 10,000 files against `aws s3 cp`, to an S3 of this machine (needs a network)
 	@$(bin)/python -m tests.benchmarks.bench_upload
 
+bench-start: setup ## time a small job, and the start and the end of a server
+	@$(bin)/python -m tests.benchmarks.bench_start
+
 bench-watch: setup ## time a training step with the debugger and the profiler against one without
 	@$(bin)/python -m tests.benchmarks.bench_watch
 
@@ -88,4 +91,4 @@ lock: setup ## pin the newest versions that docker/requirements.in and tests/req
 clean: ## remove the environment and all caches in this folder
 	@rm -rf .venv .venv-sdk .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 
-.PHONY: help setup demo story test lint format data bench-train bench-tune bench-fine-tune bench-serve bench-upload bench-watch build smoke sdk-smoke infrastructure push sbom audit lock clean
+.PHONY: help setup demo story test lint format data bench-train bench-tune bench-fine-tune bench-serve bench-start bench-upload bench-watch build smoke sdk-smoke infrastructure push sbom audit lock clean

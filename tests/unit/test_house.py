@@ -44,6 +44,7 @@ LIGHT = {
     "kennel.hyperparameters",
     "kennel.images.index",
     "kennel.judging.choice",
+    "kennel.lasting",
     "kennel.machine",
     "kennel.metrics",
     "kennel.report.comparison_page",

@@ -18,6 +18,7 @@ from kennel.container.launch import hosts_that_train, keep_sigterm, processes_pe
 from kennel.container.script import run_script
 from kennel.errors import KennelError, Stopped
 from kennel.hyperparameters import SEARCH
+from kennel.lasting import lasting
 from kennel.training.job import Job
 
 if TYPE_CHECKING:
@@ -73,9 +74,10 @@ def _run_kennel() -> None:
 
 
 def _train_alone(job: Job, given: TrainingEnvironment, search: str | None) -> None:
-    from kennel.container.watching import watched  # noqa: PLC0415 - torch is slow to import; a bad request fails first
-    from kennel.training.progress import StopSignal  # noqa: PLC0415 - as above
-    from kennel.training.run import run  # noqa: PLC0415 - as above
+    with lasting():
+        from kennel.container.watching import watched  # noqa: PLC0415 - torch is slow; a bad request fails first
+        from kennel.training.progress import StopSignal  # noqa: PLC0415 - as above
+        from kennel.training.run import run  # noqa: PLC0415 - as above
 
     stop = StopSignal()
     _on_sigterm(stop.set)

@@ -15,6 +15,7 @@ from kennel.container.environment import TrainingEnvironment, folders, read_json
 from kennel.container.failure import LOST
 from kennel.container.job import log_plain_lines, read_job
 from kennel.errors import KennelError, Stopped
+from kennel.lasting import lasting
 
 log = logging.getLogger("kennel.container.rank")
 
@@ -47,12 +48,13 @@ def main() -> int:
 def _train() -> None:
     given = TrainingEnvironment.read()
     job = read_job(given)
-    from kennel.container.watching import watched  # noqa: PLC0415 - torch is slow to import
-    from kennel.training.distributed import join_processes, leave  # noqa: PLC0415 - as above
-    from kennel.training.progress import StopSignal  # noqa: PLC0415 - as above
-    from kennel.training.run import run  # noqa: PLC0415 - as above
-    from kennel.training.shards import unite  # noqa: PLC0415 - as above
-    from kennel.training.watching import UNWATCHED  # noqa: PLC0415 - as above
+    with lasting():
+        from kennel.container.watching import watched  # noqa: PLC0415 - torch is slow to import
+        from kennel.training.distributed import join_processes, leave  # noqa: PLC0415 - as above
+        from kennel.training.progress import StopSignal  # noqa: PLC0415 - as above
+        from kennel.training.run import run  # noqa: PLC0415 - as above
+        from kennel.training.shards import unite  # noqa: PLC0415 - as above
+        from kennel.training.watching import UNWATCHED  # noqa: PLC0415 - as above
 
     processes = join_processes(
         read_json_object(given.folders.config / "resourceconfig.json").get("network_interface_name")

@@ -36,6 +36,7 @@ from kennel.container.environment import (
     variable,
 )
 from kennel.errors import KennelError
+from kennel.lasting import lasting
 from kennel.serving.processes import worker_processes
 from kennel.serving.shared import shared_folder
 
@@ -70,6 +71,7 @@ def main() -> None:
         WSGIApplication("%(prog)s").run()
 
 
+@lasting()
 def create_app() -> "Flask":
     """Return the application for the model in `/opt/ml/model`, or for several, as gunicorn's master asks for it.
 

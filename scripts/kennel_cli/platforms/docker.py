@@ -88,7 +88,7 @@ class Container:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=end_with_parent,  # noqa: PLW1509 - a keeper has no threads
+                preexec_fn=functools.partial(end_with_parent, os.getpid()),  # noqa: PLW1509 - a keeper has no threads
             )
 
     def poll(self) -> int | None:

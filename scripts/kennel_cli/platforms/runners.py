@@ -1,6 +1,7 @@
 """How the image's programs, `train` and `serve`, are started on this machine."""
 
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -64,7 +65,7 @@ class ProcessRunner:
                 stderr=subprocess.STDOUT,
                 env=job_environment(tree, variables),
                 cwd=tree,
-                preexec_fn=end_with_parent,  # noqa: PLW1509 - a keeper has no threads
+                preexec_fn=functools.partial(end_with_parent, os.getpid()),  # noqa: PLW1509 - a keeper has no threads
             )
 
 
@@ -79,6 +80,11 @@ def job_environment(tree: Path, variables: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def end_with_parent() -> None:
-    """Have the kernel send SIGTERM to a new process when its parent dies: nobody would be left to stop it."""
+def end_with_parent(parent: int) -> None:
+    """Have the kernel send SIGTERM to a new process when its parent dies: nobody would be left to stop it.
+
+    `parent` is the parent's process id, as it was before the fork: it may be dead by now, of which no word comes.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        signal.raise_signal(signal.SIGTERM)

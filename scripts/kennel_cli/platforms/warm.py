@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kennel.forking import fork_program
+from kennel.lasting import lasting
 from kennel_cli.platforms.runners import ProcessRunner, Program, end_with_parent, job_environment
 
 _TRAIN = "kennel.container.train"
@@ -29,8 +30,9 @@ def warm_up(is_script: bool) -> None:
     Has to be called before `fork_keeper`, by a process without threads.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `train` sets it; read once, when torch is imported
-    for name in _TOOLKIT if is_script else (*_TOOLKIT, *_OWN_TRAINING):
-        importlib.import_module(name)
+    with lasting():
+        for name in _TOOLKIT if is_script else (*_TOOLKIT, *_OWN_TRAINING):
+            importlib.import_module(name)
     for name in list(sys.modules):
         if name.startswith(_NOT_KEPT):
             del sys.modules[name]
@@ -56,8 +58,10 @@ class WarmRunner(ProcessRunner):
         if program != "train":
             return super().start(program, tree, variables, log)
 
+        keeper = os.getpid()
+
         def work() -> int:
-            end_with_parent()
+            end_with_parent(keeper)
             os.chdir(tree)
             code: int = importlib.import_module(_TRAIN).main_in_fork()
             return code
