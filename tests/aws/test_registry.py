@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 
 import bcrypt
@@ -14,6 +13,7 @@ import kennel
 from kennel_cli import registry
 from kennel_cli.platforms.account import AwsError
 from kennel_cli.platforms.docker import DockerError
+from kennel_cli.platforms.ports import free_port
 from kennel_cli.registry import Login, PushError
 from tests.engine import needs_engine
 
@@ -125,9 +125,7 @@ def local_registry(tmp_path_factory):
     folder = tmp_path_factory.mktemp("registry")
     password = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
     (folder / "htpasswd").write_text(f"AWS:{password}\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     config = {
         "version": 0.1,
         "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},

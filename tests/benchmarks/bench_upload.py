@@ -11,7 +11,6 @@ and system time of the uploading process, without the server's: the server takes
 import argparse
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import urllib3
+
+from kennel_cli.platforms.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 AWS_CLI = ROOT / "build" / "awscli"
@@ -92,9 +93,7 @@ def _time(command: list[str], work: Path, files: int) -> tuple[float, float]:
 @contextmanager
 def _s3() -> Iterator[tuple[str, Mapping[str, str]]]:
     """Yield the address of an S3 without objects, and an environment in which commands use it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)],
         stdout=subprocess.DEVNULL,

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from tests.contract.box import free_port
+from kennel_cli.platforms.ports import free_port
 
 TRAIN = """
 import sys, torch

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.contract.box import free_port
+from kennel_cli.platforms.ports import free_port
 
 PROGRAM = """
 import json, os, sys
@@ -48,7 +48,7 @@ def unite(tmp_path):
             command = [sys.executable, "-c", PROGRAM, *arguments]
             environment = {**os.environ, **variables}
             started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-        outputs = [process.communicate(timeout=60)[0] for process in started]
+        outputs = [process.communicate(timeout=300)[0] for process in started]
         assert [process.returncode for process in started] == [0, 0]
         lines = [line for output in outputs for line in output.splitlines() if line.startswith("found ")]
         return [json.loads(line.removeprefix("found ")) for line in lines]

@@ -1,7 +1,6 @@
 """One server of a local endpoint: a program with a port, an `/opt/ml` and a model of its own."""
 
 import shutil
-import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import urllib3
 
 from kennel_cli.platforms.choice import choose_runner
 from kennel_cli.platforms.opt_ml import lay_out_model
+from kennel_cli.platforms.ports import free_port
 from kennel_cli.platforms.records import last_lines
 from kennel_cli.platforms.runners import Program
 from kennel_cli.platforms.store import LocalStore
@@ -41,7 +41,7 @@ def start_server(served: Mapping[str, Any], tree: Path, log: Path, runner: str, 
     """
     container = served["Container"]
     lay_out_model(tree, container, store)
-    port, log_start = _free_port(), log.stat().st_size if log.exists() else 0
+    port, log_start = free_port(), log.stat().st_size if log.exists() else 0
     variables = {**container.get("Environment", {}), "SAGEMAKER_BIND_TO_PORT": str(port)}
     program = choose_runner(runner, container["Image"]).start("serve", tree, variables, log)
     timeout = served["Variant"].get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_TIMEOUT)
@@ -87,10 +87,3 @@ def end_servers(*servers: Server) -> None:
 def remove_tree(tree: Path) -> None:
     """Remove the `/opt/ml` of a server that has ended; what cannot be removed now goes with the endpoint."""
     shutil.rmtree(tree, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

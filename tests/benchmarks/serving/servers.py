@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import urllib3
 
 from kennel.machine import available_cores
 from kennel_cli.load.bodies import Body
+from kennel_cli.platforms.ports import free_port
 from kennel_cli.platforms.runners import job_environment
 from tests.benchmarks.serving.models import ENGINES, Model
 from tests.benchmarks.serving.processes import ProcessTree
@@ -106,7 +106,7 @@ def peers() -> dict[str, Server]:
 def started(server: Server, model: Model, picture: bytes, folder: Path) -> Iterator[Running]:
     """Start a server and wait until it has answered a picture; end it afterwards. Raises ServerFailed."""
     command = server.prepare()
-    port = _free_port()
+    port = free_port()
     log = folder / "log.txt"
     variables = _variables(server, model, port, folder)
     began = time.perf_counter()
@@ -144,7 +144,7 @@ def _variables(server: Server, model: Model, port: int, folder: Path) -> dict[st
         (tree / "model").symlink_to(model.folder)
         return job_environment(tree, {"SAGEMAKER_BIND_TO_PORT": str(port), **server.variables})
     if server.name == "mlserver":
-        settings = {"host": "127.0.0.1", "http_port": port, "grpc_port": _free_port(), "metrics_port": _free_port()}
+        settings = {"host": "127.0.0.1", "http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
         settings |= {"parallel_workers": available_cores(), "debug": False}
         runtime = {"name": "classifier", "implementation": "mlserver_runtime.ImageClassifier"}
         runtime |= {"max_batch_size": 8, "max_batch_time": 0.01}
@@ -228,9 +228,3 @@ def _multipart(picture: bytes) -> Body:
     )
     data = head.encode() + picture + f"\r\n--{_BOUNDARY}--\r\n".encode()
     return Body(data, f"multipart/form-data; boundary={_BOUNDARY}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
