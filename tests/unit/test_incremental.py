@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kennel.cache import Cache
 from kennel.errors import ArtifactError, HyperparameterError
@@ -203,7 +203,7 @@ def test_a_link_in_an_archive_is_not_followed(earlier, tmp_path):
 
 @pytest.fixture
 def train(colour_images, tmp_path, caplog):
-    def run_job(name, channels, **values):
+    def run_job(name, channels, checkpoints=None, **values):
         caplog.clear()
         caplog.set_level(logging.INFO, logger="kennel")
         job = Job(
@@ -213,6 +213,7 @@ def train(colour_images, tmp_path, caplog):
             output_dir=tmp_path / name / "output",
             cache_dir=tmp_path / "cache",
             weights_dir=tmp_path / "no weights",
+            checkpoint_dir=checkpoints,
         )
         run(job, StopSignal())
         return caplog.messages
@@ -245,6 +246,22 @@ def test_a_job_keeps_the_earlier_mean_and_deviation(train, earlier, tmp_path):
     assert json.loads((tmp_path / "again" / "output" / "data.json").read_text())["mean"] == [0.1, 0.2, 0.3]
     train("all", {"model": earlier}, unfreeze="all", statistics="imagenet", epochs="1")
     assert load_manifest(tmp_path / "all" / "model").preprocessing.mean == Preprocessing.for_size(32).mean
+
+
+def test_a_job_does_not_take_up_the_checkpoints_of_one_that_began_with_another_model(train, earlier, tmp_path):
+    """Neither has a name, and the models differ in their heads, or in what their networks see."""
+    (tmp_path / "checkpoints").mkdir()
+    manifest = load_manifest(earlier)
+    head, mean = (shutil.copytree(earlier, tmp_path / name) for name in ("head", "mean"))
+    tensors = load_file(earlier / "model.safetensors")
+    save_file({k: v + 0.01 if k.startswith("head.") else v for k, v in tensors.items()}, head / "model.safetensors")
+    other = replace(manifest.preprocessing, mean=(0.3, 0.2, 0.1))
+    save_manifest(mean, manifest.model_copy(update={"preprocessing": other}))
+    for model in (earlier, head, mean):
+        lines = train(model.name, {"model": model}, tmp_path / "checkpoints", checkpoint_seconds="0")
+        assert not any(line.startswith("resume") for line in lines)
+    lines = train("again", {"model": mean}, tmp_path / "checkpoints", checkpoint_seconds="0")
+    assert any(line.startswith("resume") for line in lines)
 
 
 def test_an_image_size_that_cannot_work_is_said_before_images_are_decoded(train, tmp_path):

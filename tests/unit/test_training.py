@@ -1,6 +1,7 @@
 import csv
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from kennel.errors import DataError, HyperparameterError, Stopped, TrainingError, WeightsError
 from kennel.hyperparameters import parse_hyperparameters
@@ -149,7 +151,8 @@ def test_a_stop_during_the_final_test_keeps_the_model(train, tmp_path):
 
 def test_a_second_job_finds_images_and_features_in_the_cache(train):
     first, second = train(name="a"), train(name="b", learning_rate="0.01")
-    assert sum(line.startswith("progress") for line in first) == 7  # 3 splits, 2 views, valid, test
+    done = [line for line in first if re.match(r"progress .* done=(\d+); total=\1;$", line)]
+    assert len(done) == 7  # 3 splits, 2 views, valid, test
     assert not any(line.startswith("progress") for line in second)
 
 
@@ -244,13 +247,23 @@ def test_too_many_bad_images_end_the_job(train, tmp_path):
 
 def test_a_learning_rate_that_breaks_the_loss_is_said(train):
     with pytest.raises(TrainingError, match=r"_loss became (nan|inf).*learning_rate=10 is too high for sgd"):
-        train(weights="none", optimizer="sgd", learning_rate="10", epochs="5", label_smoothing="0")
+        # all weights are nine times as large after each of twelve steps
+        breaking = {"learning_rate": "10", "weight_decay": "1", "batch_size": "2"}
+        train(backbone="squeezenet1_1", weights="none", optimizer="sgd", epochs="5", **breaking)
 
 
-def test_a_rate_that_breaks_fine_tuning_is_said_by_its_own_name(train):
+def test_a_rate_that_breaks_fine_tuning_is_said_by_its_own_name_and_the_best_epoch_before_it_is_kept(train, tmp_path):
     more = {"unfreeze": "all", "fine_tune_epochs": "3", "warmup": "0", "label_smoothing": "0"}
-    with pytest.raises(TrainingError, match=r"in epoch [234]; fine_tune_learning_rate=10 is too high for sgd"):
-        train(optimizer="sgd", fine_tune_learning_rate="10", epochs="1", **more)
+    lines = train(optimizer="sgd", fine_tune_learning_rate="10", epochs="1", **more)
+    [said] = [line for line in lines if "fine_tune_learning_rate=10 is too high for sgd, try a tenth of it" in line]
+    kept, broken = (
+        re.search(r"the network's training ends with epoch (\d)", said)[1],
+        re.search(r"in epoch (\d)", said)[1],
+    )
+    assert int(kept) < int(broken)
+    assert lines[-1].startswith(f"best_epoch={kept}; ")
+    assert all(math.isfinite(value) for value in load_manifest(tmp_path / "job" / "model").metrics.values())
+    assert all(value.isfinite().all() for value in load_file(tmp_path / "job" / "model" / "model.safetensors").values())
 
 
 def test_patience_ends_a_job_that_gets_no_better(train):

@@ -224,7 +224,8 @@ def fit(
 
     It begins at the state `resumed` if there is one, and ends with the same numbers as if it had not been interrupted.
     When `stop` is set, a checkpoint is written and the best epoch so far is returned at once; Stopped is raised if
-    there is none yet. Raises TrainingError when the loss is no longer a finite number.
+    there is none yet. A loss that is no longer a finite number ends the phase too, with the best epoch before;
+    TrainingError is raised if there is none.
     """
     timer = watching.timer
     run = _Run(phase, hp, processes, best, watching)
@@ -248,7 +249,14 @@ def fit(
         except Stopped:
             _write(run, checkpoints)
             return _best_or_stopped(run)
-        _check_finite(metrics, run.epoch, phase, hp)
+        if problem := _not_finite(metrics, run.epoch, phase, hp):
+            if run.best is None:
+                raise TrainingError(problem)
+            if processes.is_main:
+                log.warning(
+                    "%s; the %s's training ends with epoch %d, the best before", problem, phase.name, run.best.epoch
+                )
+            break
         go_on = on_epoch(run.epoch, metrics)
         run.finish_epoch(metrics)
         timer.mark("evaluation")
@@ -287,15 +295,17 @@ def _best_or_stopped(run: _Run) -> BestEpoch:
     return run.best
 
 
-def _check_finite(metrics: dict[str, float], epoch: int, phase: Phase, hp: Hyperparameters) -> None:
+def _not_finite(metrics: dict[str, float], epoch: int, phase: Phase, hp: Hyperparameters) -> str:
+    """Return a sentence on the first metric that is no finite number; else ""."""
     is_fine_tuning = phase.name == "network" and not hp.from_scratch
     name = "fine_tune_learning_rate" if is_fine_tuning else "learning_rate"
     for metric, value in metrics.items():
         if not math.isfinite(value):
-            raise TrainingError(
+            return (
                 f"{metric} became {value} in epoch {epoch}; "
                 f"{name}={getattr(hp, name):g} is too high for {hp.optimizer}, try a tenth of it"
             )
+    return ""
 
 
 @torch.inference_mode()

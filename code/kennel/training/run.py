@@ -110,11 +110,11 @@ class Trainer:
         self._watching.timer.mark("start-up")
         session.data.images(hp)
         self._watching.timer.mark("decoding")
-        checkpoints = self._checkpoints(hp, frozen)
-        resumed = session.processes.from_main(checkpoints.load() if session.processes.is_main else None)
         torch.set_rng_state(frozen.random)
         backbone = frozen.backbone if hp.head_only else copy.deepcopy(frozen.backbone)
         classifier = Classifier(backbone, session.start.head(hp, backbone, session.data.classes))
+        checkpoints = self._checkpoints(hp, classifier)
+        resumed = session.processes.from_main(checkpoints.load() if session.processes.is_main else None)
         best, given_up = None, False
 
         def watch(epoch: int, metrics: Mapping[str, float]) -> bool:
@@ -235,8 +235,8 @@ class Trainer:
             self._backbones[key] = _Frozen(self._session.start.backbone(hp), torch.get_rng_state())
         return self._backbones[key]
 
-    def _checkpoints(self, hp: Hyperparameters, frozen: _Frozen) -> Checkpoints:
-        """Return the job's checkpoints; nobody else's have the same identity."""
+    def _checkpoints(self, hp: Hyperparameters, classifier: Classifier) -> Checkpoints:
+        """Return the checkpoints of the job that begins with `classifier`; nobody else's have the same identity."""
         identity: dict[str, Any] = {}
         if self._job.checkpoint_dir is not None:
             images = self._session.data.images(hp)
@@ -245,7 +245,8 @@ class Trainer:
                 "job": self._job.name,
                 "hyperparameters": hyperparameters,
                 "images": [images["train"].content, images["valid"].content],
-                "backbone": weights_fingerprint(frozen.backbone),
+                "preprocessing": asdict(self._session.data.preprocessing(hp)),
+                "weights": weights_fingerprint(classifier),
                 "processes": self._session.processes.count,
             }
         folder, writes = self._job.checkpoint_dir, self._session.processes.is_main
