@@ -9,18 +9,19 @@ import typer
 from kennel.errors import KennelError
 from kennel_cli import endpoints, requests
 from kennel_cli.endpoints import Served
-from kennel_cli.jobs import new_name
-from kennel_cli.places import DryRun, OfPlace, On, Place, console, platform_of, say, say_page
+from kennel_cli.places import DryRun, OfPlace, On, Place, console, given_settings, platform_of, say, say_page
 from kennel_cli.platforms.account import aws_errors
 from kennel_cli.platforms.platform import Kind, Platform
-from kennel_cli.requests import MACHINE, EndpointOptions
+from kennel_cli.requests import MACHINE, NO_CHANGE, EndpointChange, EndpointOptions
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import DeploymentConfigTypeDef
 
 _BAKE = 300  # seconds that a part of the traffic goes to the new model before the rest follows
+_AWS_ALONE = "machines, modes, capture, timeouts and isolation are for endpoints on AWS; add --on aws"
 _CANARY = 10  # percent of the machines that a canary or a linear step takes
 
+_ROLLING = 50  # percent of the machines that are replaced together; the service takes 5 to 50
 Explain = Annotated[bool, typer.Option("--explain", help="let it also show where in a picture it sees what it answers")]
 Code = Annotated[
     Path | None, typer.Option(help="a folder with an inference.py that takes the place of the model's own")
@@ -67,7 +68,7 @@ def deploy(
         instance_count, serverless, memory, max_concurrency, asynchronous, capture, startup_timeout, ami, isolated
     )
     _check(options, on)
-    platform, served = platform_of(on), _served(model, explain, code)
+    platform, served = platform_of(on), _served(model, explain or None, code)
     if dry_run:
         name = endpoints.endpoint_name(served, name)
         plan = endpoints.plan_endpoint(platform, served, name, options)
@@ -83,10 +84,16 @@ def deploy(
 def update(
     endpoint: Annotated[str | None, typer.Argument(help="needed when more than one is in service")] = None,
     model: Annotated[str | None, typer.Option(help="a finished training job, or a model folder")] = None,
-    explain: Explain = False,
+    explain: Annotated[
+        bool | None,
+        typer.Option("--explain/--no-explain", help="let it show where in a picture it sees what it answers, or not"),
+    ] = None,
     code: Code = None,
-    instance_count: InstanceCount = MACHINE.instance_count,
-    capture: Capture = 0,
+    instance_count: Annotated[int | None, typer.Option(min=1, help="on AWS: machines that serve")] = None,
+    capture: Annotated[
+        int | None,
+        typer.Option(min=0, max=100, help="on AWS: percent of requests and answers that are kept in the bucket"),
+    ] = None,
     startup_timeout: StartupTimeout = 0,
     ami: Ami = "",
     traffic: Annotated[
@@ -98,23 +105,32 @@ def update(
     dry_run: DryRun = False,
     on: OfPlace = Place.LOCAL,
 ) -> None:
-    """Replace the model of a running endpoint, or its inference script, without a gap."""
-    options = EndpointOptions(instance_count, capture=capture, startup_timeout=startup_timeout, ami=ami)
-    _check(options, on)
+    """Replace the model of a running endpoint, or its inference script, without a gap; what is not given stays."""
+    wanted = EndpointChange(
+        instance_count, given_settings().get("endpoint_instance", ""), capture, startup_timeout, ami
+    )
     platform = platform_of(on)
-    deployment = _deployment(traffic, alarm or [], options)
+    if wanted != NO_CHANGE and on is not Place.AWS:
+        raise KennelError(_AWS_ALONE)
+    deployment = _deployment(traffic, alarm or [])
     if deployment and on is not Place.AWS:
         raise KennelError("--traffic and --alarm are for endpoints on AWS; add --on aws, or leave them out")
     endpoint = endpoint or only_endpoint(platform, "the argument ENDPOINT")
     served = _served(model or endpoints.model_of(platform, endpoint), explain, code)
+    with aws_errors("sagemaker"):
+        plan = endpoints.plan_update(platform, served, endpoint, wanted)
+    if traffic == "rolling" and plan.config["ProductionVariants"][0].get("InitialInstanceCount", 1) < 2:
+        raise KennelError(
+            f"--traffic rolling replaces some machines after the others, and {endpoint} has one; take canary or "
+            "linear, or give --instance-count 2"
+        )
     if dry_run:
-        plan = endpoints.plan_endpoint(platform, served, new_name(endpoint), options)
         change = requests.endpoint_update(endpoint, plan.config["EndpointConfigName"], deployment)
         _print({"CreateModel": plan.model, "CreateEndpointConfig": plan.config, "UpdateEndpoint": change})
         return
     try:
         with console.status(f"updating {endpoint}"), aws_errors("sagemaker"):
-            endpoints.update_endpoint(platform, served, endpoint, options, deployment, _say(platform))
+            endpoints.update_endpoint(platform, plan, endpoint, deployment, _say(platform))
     except KeyboardInterrupt:
         console.print(
             f"\nwhat was asked of {endpoint} goes on; `kennel jobs{platform.option}` shows when it is in service",
@@ -148,14 +164,14 @@ def only_endpoint(platform: Platform, option: str = "--endpoint") -> str:
     raise KennelError(f"{len(names)} endpoints are in service, choose one with {option}: {', '.join(names)}")
 
 
-def _served(model: str, explain: bool, code: Path | None) -> Served:
-    return Served(model, {"KENNEL_EXPLAIN": "true"} if explain else {}, code)
+def _served(model: str, explain: bool | None, code: Path | None) -> Served:
+    return Served(model, {} if explain is None else {"KENNEL_EXPLAIN": str(explain).lower()}, code)
 
 
 def _check(options: EndpointOptions, on: Place) -> None:
     """Raise KennelError for options that do not go together, or that only AWS has."""
     if options != MACHINE and on is not Place.AWS:
-        raise KennelError("machines, modes, capture, timeouts and isolation are for endpoints on AWS; add --on aws")
+        raise KennelError(_AWS_ALONE)
     if options.serverless:
         wrong = {
             "--async": options.asynchronous,
@@ -167,14 +183,14 @@ def _check(options: EndpointOptions, on: Place) -> None:
             raise KennelError(f"a serverless endpoint has no {flag}; leave out one of the two")
 
 
-def _deployment(traffic: str, alarms: list[str], options: EndpointOptions) -> "DeploymentConfigTypeDef | None":
+def _deployment(traffic: str, alarms: list[str]) -> "DeploymentConfigTypeDef | None":
     """Return how the traffic moves to the new model; None leaves it to the service."""
     if traffic == "all-at-once" and not alarms:
         return None
     config: DeploymentConfigTypeDef = {}
     if traffic == "rolling":
         config["RollingUpdatePolicy"] = {
-            "MaximumBatchSize": {"Type": "INSTANCE_COUNT", "Value": max(1, options.instance_count // 2)},
+            "MaximumBatchSize": {"Type": "CAPACITY_PERCENT", "Value": _ROLLING},
             "WaitIntervalInSeconds": _BAKE,
         }
     elif traffic in ("all-at-once", "canary", "linear"):

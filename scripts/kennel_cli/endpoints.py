@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from kennel_cli.jobs import job_with_model, new_name
 from kennel_cli.model_folder import is_model_folder, pack, with_code
 from kennel_cli.platforms.platform import S3, Platform, is_not_there
 from kennel_cli.platforms.validation import validate
-from kennel_cli.requests import MACHINE, EndpointOptions
+from kennel_cli.requests import MACHINE, NO_CHANGE, EndpointChange, EndpointOptions
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import (
@@ -32,6 +32,10 @@ _SETTLED = ("InService", "Failed", "OutOfService", "UpdateRollbackFailed")
 
 class NameTaken(KennelError):
     """The name of a new endpoint is in use."""
+
+
+class UpdateRefused(KennelError):
+    """The model of an endpoint cannot be replaced as asked."""
 
 
 class EndpointFailed(KennelError):
@@ -54,6 +58,7 @@ class Plan:
     model: CreateModelInputTypeDef
     config: CreateEndpointConfigInputTypeDef
     source: str  # a path, or "" where the model lies in the bucket already
+    replaces: str = ""  # the configuration of a running endpoint
 
 
 def plan_endpoint(platform: Platform, served: Served, name: str, options: EndpointOptions = MACHINE) -> Plan:
@@ -65,6 +70,49 @@ def plan_endpoint(platform: Platform, served: Served, name: str, options: Endpoi
     config = requests.endpoint_config(name, name, platform.settings, options)
     validate("CreateEndpointConfig", config)
     return Plan(model, config, source)
+
+
+def plan_update(platform: Platform, served: Served, endpoint: str, change: EndpointChange = NO_CHANGE) -> Plan:
+    """Return valid requests for another model of a running endpoint, which runs as before but for `change`.
+
+    Its variables, network, mode and machines stay, as many as there are now. Raises UpdateRefused for what has not one
+    variant with one model, or no machines to change, and what `plan_endpoint` raises; nothing is sent.
+    """
+    sagemaker = platform.sagemaker
+    running = sagemaker.describe_endpoint(EndpointName=endpoint)
+    present = sagemaker.describe_endpoint_config(EndpointConfigName=running["EndpointConfigName"])
+    variants = present["ProductionVariants"]
+    if len(variants) != 1 or "ModelName" not in variants[0]:
+        raise UpdateRefused(
+            f"the endpoint {endpoint} has not one variant with one model, which is what can be replaced"
+        )
+    [variant] = variants
+    is_serverless = "ServerlessConfig" in variant
+    if is_serverless and replace(change, capture=None) != NO_CHANGE:
+        raise UpdateRefused(f"the endpoint {endpoint} is serverless and has no machines; leave out what is for these")
+    old = _model_entry(sagemaker, variant["ModelName"])
+    environment = {**old.get("PrimaryContainer", {}).get("Environment", {}), **served.environment}
+    options = EndpointOptions(serverless=is_serverless, isolated=old.get("EnableNetworkIsolation", False))
+    name = new_name(endpoint)
+    model, source = plan_model(platform, replace(served, environment=environment), name, options, is_serverless)
+    if "VpcConfig" in old:
+        model.setdefault("VpcConfig", old["VpcConfig"])
+    [now, *_] = running.get("ProductionVariants") or [{}]
+    instances = now.get("DesiredInstanceCount", variant.get("InitialInstanceCount", 1))
+    config = requests.changed_endpoint_config(name, present, instances, platform.settings, change)
+    validate("CreateEndpointConfig", config)
+    return Plan(model, config, source, running["EndpointConfigName"])
+
+
+def _model_entry(sagemaker: Any, name: str) -> Mapping[str, Any]:
+    """Return the description of a model entry; empty when it is gone."""
+    try:
+        described: Mapping[str, Any] = sagemaker.describe_model(ModelName=name)
+    except ClientError as error:
+        if not is_not_there(error):
+            raise
+        return {}
+    return described
 
 
 def plan_model(
@@ -97,29 +145,40 @@ def start_endpoint(platform: Platform, served: Served, name: str | None, options
             f"delete it with `kennel delete {name}{platform.option}`, or give --name"
         )
     plan = plan_endpoint(platform, served, name, options)
-    _delete_config_and_models(platform.sagemaker, name)  # of an endpoint that went away without them
+    _clear_the_name(platform.sagemaker, name)
     _send(platform, plan)
     platform.sagemaker.create_endpoint(**requests.endpoint(name, name, platform.settings))
     return name
 
 
+def _clear_the_name(sagemaker: Any, name: str) -> None:
+    """Forget a configuration, and its model, of an endpoint that went away without them. Raises NameTaken for another.
+
+    Kennel gives all three one name; what bears another, or serves another endpoint, is somebody's.
+    """
+    models = _models_of(sagemaker, name)
+    if not models:
+        return
+    others = (sagemaker.describe_endpoint(EndpointName=other) for other in endpoint_names(sagemaker))
+    if models != [name] or any(other["EndpointConfigName"] == name for other in others):
+        raise NameTaken(f"there is an endpoint configuration {name} already, with which others work; give --name")
+    _delete_config_and_models(sagemaker, name)
+
+
 def update_endpoint(
     platform: Platform,
-    served: Served,
+    plan: Plan,
     endpoint: str,
-    options: EndpointOptions = MACHINE,
     deployment: DeploymentConfigTypeDef | None = None,
     say: Say = lambda line: None,
 ) -> None:
-    """Replace what a running endpoint serves, without a gap, and wait until the new model answers.
+    """Replace what a running endpoint serves as planned, without a gap, and wait until the new model answers.
 
     The old configuration and its model entry are forgotten. Raises EndpointFailed, with the reason, when the endpoint
     serves the old model as before.
     """
     sagemaker = platform.sagemaker
-    old = sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
-    plan = plan_endpoint(platform, served, new_name(endpoint), options)
-    name = plan.config["EndpointConfigName"]
+    name, old = plan.config["EndpointConfigName"], plan.replaces
     request = requests.endpoint_update(endpoint, name, deployment)
     validate("UpdateEndpoint", request)
     try:

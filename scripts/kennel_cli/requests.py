@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from kennel.metrics import metric_definitions
 from kennel_cli.settings import Settings
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         CreateModelInputTypeDef,
         CreateTrainingJobRequestTypeDef,
         CreateTransformJobRequestTypeDef,
+        DataCaptureConfigTypeDef,
         DeploymentConfigTypeDef,
         HyperParameterTrainingJobDefinitionTypeDef,
         HyperParameterTuningJobConfigTypeDef,
@@ -216,6 +217,30 @@ class EndpointOptions:
 
 
 MACHINE = EndpointOptions()
+
+
+@dataclass(frozen=True)
+class EndpointChange:
+    """What an update changes in how the service runs an endpoint; all that is not given stays as it is. For AWS."""
+
+    instance_count: int | None = None
+    instance: str = ""  # type of the machines
+    capture: int | None = None  # percent of requests and answers that are kept in the bucket; 0 ends it
+    startup_timeout: int = 0  # seconds to load the model and to answer /ping
+    ami: str = ""  # of machines with a GPU
+
+
+NO_CHANGE = EndpointChange()
+_KEPT = (
+    "AsyncInferenceConfig",
+    "DataCaptureConfig",
+    "EnableNetworkIsolation",
+    "ExecutionRoleArn",
+    "ExplainerConfig",
+    "KmsKeyId",
+    "MetricsConfig",
+    "VpcConfig",
+)
 _GPU = re.compile(r"ml\.(g|p)\d")
 # driver 550: CUDA 12 runs on 525 and newer (contract C6.2), and this is the newest that all of these machines have
 GPU_AMI = "al2-ami-sagemaker-inference-gpu-3-1"
@@ -272,18 +297,57 @@ def endpoint_config(
             },
         }
     if options.capture:
-        request["DataCaptureConfig"] = {
-            "EnableCapture": True,
-            "InitialSamplingPercentage": options.capture,
-            "DestinationS3Uri": s3_uri(settings, f"data-capture/{name}"),
-            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
-            "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json", "application/jsonlines"]},
-        }
+        request["DataCaptureConfig"] = _capture(name, settings, options.capture)
     if settings.kms_key and not options.serverless and not _LOCAL_STORAGE.match(settings.endpoint_instance):
         request["KmsKeyId"] = settings.kms_key
     if settings.tags:
         request["Tags"] = tag_list(settings.tags)
     return request
+
+
+def changed_endpoint_config(
+    name: str, present: Mapping[str, Any], instances: int, settings: Settings, change: EndpointChange = NO_CHANGE
+) -> CreateEndpointConfigInputTypeDef:
+    """Return a CreateEndpointConfig request as `present`, a described one with one variant, but for `change`.
+
+    Its model is called `name` too. `instances` run now, which may be others than were configured.
+    """
+    variant: Any = {**present["ProductionVariants"][0], "ModelName": name}
+    if "InstanceType" in variant:
+        variant["InitialInstanceCount"] = change.instance_count or max(1, instances)
+        if change.instance:
+            variant["InstanceType"] = change.instance
+            variant.pop("InferenceAmiVersion", None)
+        if _GPU.match(variant["InstanceType"]):
+            variant["InferenceAmiVersion"] = change.ami or variant.get("InferenceAmiVersion", GPU_AMI)
+        if change.startup_timeout:
+            variant["ModelDataDownloadTimeoutInSeconds"] = change.startup_timeout
+            variant["ContainerStartupHealthCheckTimeoutInSeconds"] = change.startup_timeout
+    request: Any = {
+        "EndpointConfigName": name,
+        "ProductionVariants": [variant],
+        **{member: present[member] for member in _KEPT if member in present},
+    }
+    if _LOCAL_STORAGE.match(variant.get("InstanceType", "")):  # which is encrypted with a key of its own
+        request.pop("KmsKeyId", None)
+    if change.capture is not None:
+        request.pop("DataCaptureConfig", None)
+    if change.capture:
+        request["DataCaptureConfig"] = _capture(name, settings, change.capture)
+    if settings.tags:
+        request["Tags"] = tag_list(settings.tags)
+    changed: CreateEndpointConfigInputTypeDef = request
+    return changed
+
+
+def _capture(name: str, settings: Settings, percent: int) -> DataCaptureConfigTypeDef:
+    return {
+        "EnableCapture": True,
+        "InitialSamplingPercentage": percent,
+        "DestinationS3Uri": s3_uri(settings, f"data-capture/{name}"),
+        "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+        "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json", "application/jsonlines"]},
+    }
 
 
 def _variant(model: str, settings: Settings, options: EndpointOptions) -> ProductionVariantTypeDef:

@@ -140,9 +140,7 @@ def test_an_endpoint_that_fails_says_why(platform, kennel, job, monkeypatch):
         monkeypatch.setattr(AwsPlatform, "sagemaker", platform.sagemaker)
         stubber.add_response("list_endpoints", {"Endpoints": []})
         stubber.add_response("describe_training_job", described_job())
-        stubber.add_client_error("describe_endpoint_config", "ValidationException")
-        stubber.add_client_error("delete_endpoint_config", "ValidationException")
-        stubber.add_client_error("delete_model", "ValidationException")
+        stubber.add_client_error("describe_endpoint_config", "ValidationException", "Could not find it")
         stubber.add_response("create_model", {"ModelArn": ARN})
         stubber.add_response("create_endpoint_config", {"EndpointConfigArn": ARN})
         stubber.add_response("create_endpoint", {"EndpointArn": ARN})
@@ -187,7 +185,8 @@ def model(url=f"s3://{BUCKET}/training/dogs/output/model.tar.gz"):
 
 
 def config(name="dogs"):
-    variants = [{"VariantName": "AllTraffic", "ModelName": name}]
+    machines = {"InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
+    variants = [{"VariantName": "AllTraffic", "ModelName": name, **machines}]
     return {"EndpointConfigName": name, "EndpointConfigArn": ARN, "ProductionVariants": variants, "CreationTime": 0}
 
 
@@ -200,7 +199,15 @@ def updating(platform, monkeypatch):
         stubber.assert_no_pending_responses()
 
 
+def there(updating, **more):
+    """Let the service describe the endpoint as it is."""
+    updating.add_response("describe_endpoint", endpoint("InService"))
+    updating.add_response("describe_endpoint_config", {**config(), **more})
+    updating.add_response("describe_model", model())
+
+
 def test_an_update_with_alarms_moves_a_part_of_the_traffic_first(kennel, updating, monkeypatch):
+    there(updating)
     updating.add_response("describe_training_job", described_job())
     requests = json.loads(
         kennel_ok(
@@ -228,9 +235,98 @@ def test_an_update_with_alarms_moves_a_part_of_the_traffic_first(kennel, updatin
 
 @pytest.mark.parametrize("traffic", ["linear", "rolling"])
 def test_traffic_may_move_in_steps(kennel, updating, traffic):
+    there(updating)
     updating.add_response("describe_training_job", described_job())
-    ended = kennel("update", "dogs", "--on", "aws", "--model", "dogs", "--traffic", traffic, "--dry-run")
+    two = ("--instance-count", "2")
+    ended = kennel("update", "dogs", "--on", "aws", "--model", "dogs", "--traffic", traffic, *two, "--dry-run")
     validate("UpdateEndpoint", json.loads(kennel_ok(ended))["UpdateEndpoint"])
+
+
+def test_one_machine_is_not_replaced_in_steps(kennel, updating):
+    there(updating)
+    updating.add_response("describe_training_job", described_job())
+    ended = kennel("update", "dogs", "--on", "aws", "--model", "dogs", "--traffic", "rolling")
+    assert (ended.code, "and dogs has one; take canary or " in ended.stderr) == (1, True)
+
+
+def update_of(kennel, updating, variant, *options, running=None, entry=None, **present):
+    """Return the requests for another model of an endpoint that runs as described."""
+    one = {"VariantName": "AllTraffic", **({"DesiredInstanceCount": running} if running else {})}
+    updating.add_response("describe_endpoint", endpoint("InService", ProductionVariants=[one]))
+    variants = [{"VariantName": "AllTraffic", "ModelName": "dogs", **variant}]
+    updating.add_response("describe_endpoint_config", {**config(), "ProductionVariants": variants, **present})
+    updating.add_response("describe_model", {**model(), **(entry or {})})
+    updating.add_response("describe_training_job", described_job())
+    return json.loads(kennel_ok(kennel("update", "dogs", "--on", "aws", "--model", "dogs", *options, "--dry-run")))
+
+
+SERVERLESS = {"ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 3}}
+MACHINES = {
+    "InitialInstanceCount": 1,
+    "InstanceType": "ml.g5.xlarge",
+    "InferenceAmiVersion": "al2-ami-sagemaker-inference-gpu-2-1",
+}
+QUEUE = {"OutputConfig": {"S3OutputPath": f"s3://{BUCKET}/async/dogs/output"}}
+CAPTURE = {
+    "EnableCapture": True,
+    "InitialSamplingPercentage": 20,
+    "DestinationS3Uri": f"s3://{BUCKET}/data-capture/dogs",
+    "CaptureOptions": [{"CaptureMode": "Input"}],
+}
+
+
+def test_an_update_leaves_an_endpoint_as_it_is_but_for_its_model(kennel, updating):
+    own = {"KENNEL_EXPLAIN": "true", "SAGEMAKER_MODEL_SERVER_WORKERS": "2"}
+    entry = {"EnableNetworkIsolation": True, "PrimaryContainer": {**model()["PrimaryContainer"], "Environment": own}}
+    asked = update_of(
+        kennel, updating, MACHINES, running=4, entry=entry, AsyncInferenceConfig=QUEUE, DataCaptureConfig=CAPTURE
+    )
+    assert asked["CreateModel"]["EnableNetworkIsolation"] is True
+    assert asked["CreateModel"]["PrimaryContainer"]["Environment"] == own
+    made = asked["CreateEndpointConfig"]
+    [variant] = made["ProductionVariants"]
+    assert variant == {**MACHINES, "VariantName": "AllTraffic", "ModelName": made["EndpointConfigName"]} | {
+        "InitialInstanceCount": 4  # as many as run
+    }
+    assert (made["AsyncInferenceConfig"], made["DataCaptureConfig"]) == (QUEUE, CAPTURE)
+
+
+def test_a_serverless_endpoint_stays_serverless(kennel, updating):
+    made = update_of(kennel, updating, SERVERLESS)["CreateEndpointConfig"]
+    [variant] = made["ProductionVariants"]
+    assert variant == {**SERVERLESS, "VariantName": "AllTraffic", "ModelName": made["EndpointConfigName"]}
+
+
+def test_what_is_given_to_an_update_changes(kennel, updating):
+    options = ("--instance-count", "2", "--instance-type", "ml.m5.xlarge", "--capture", "0", "--no-explain")
+    container = {**model()["PrimaryContainer"], "Environment": {"KENNEL_EXPLAIN": "true"}}
+    entry = {"PrimaryContainer": container}
+    asked = update_of(kennel, updating, MACHINES, *options, running=4, entry=entry, DataCaptureConfig=CAPTURE)
+    [variant] = asked["CreateEndpointConfig"]["ProductionVariants"]
+    assert (variant["InitialInstanceCount"], variant["InstanceType"]) == (2, "ml.m5.xlarge")
+    assert "InferenceAmiVersion" not in variant
+    assert "DataCaptureConfig" not in asked["CreateEndpointConfig"]
+    assert asked["CreateModel"]["PrimaryContainer"]["Environment"] == {"KENNEL_EXPLAIN": "false"}
+
+
+def test_machines_of_a_serverless_endpoint_cannot_be_changed(kennel, updating):
+    updating.add_response("describe_endpoint", endpoint("InService"))
+    variants = [{"VariantName": "AllTraffic", "ModelName": "dogs", **SERVERLESS}]
+    updating.add_response("describe_endpoint_config", {**config(), "ProductionVariants": variants})
+    ended = kennel("update", "dogs", "--on", "aws", "--model", "dogs", "--instance-count", "2")
+    assert (ended.code, "the endpoint dogs is serverless and has no machines" in ended.stderr) == (1, True)
+
+
+def test_a_configuration_with_which_others_work_is_not_deleted(kennel, updating):
+    """The endpoint prod was made with the SDK, and its configuration bears the name that the new one is to have."""
+    prod = {"EndpointName": "prod", "EndpointArn": ARN, "CreationTime": 0, "LastModifiedTime": 0}
+    updating.add_response("list_endpoints", {"Endpoints": [{**prod, "EndpointStatus": "InService"}]})
+    updating.add_response("describe_training_job", described_job())
+    updating.add_response("describe_endpoint_config", config())
+    updating.add_response("list_endpoints", {"Endpoints": [{**prod, "EndpointStatus": "InService"}]})
+    updating.add_response("describe_endpoint", endpoint("InService", "dogs", EndpointName="prod"))
+    ended = kennel("deploy", "--on", "aws", "--model", "dogs")
+    assert (ended.code, "there is an endpoint configuration dogs already" in ended.stderr) == (1, True)
 
 
 def kennel_ok(ended):
@@ -254,7 +350,7 @@ def test_another_script_is_served_with_the_model_that_is_there(kennel, s3, updat
     updating.add_response("describe_endpoint", endpoint("InService"))
     updating.add_response("describe_endpoint_config", config())
     updating.add_response("describe_model", model())
-    updating.add_response("describe_endpoint", endpoint("InService"))
+    there(updating)
     updating.add_response("create_model", {"ModelArn": ARN})
     updating.add_response("create_endpoint_config", {"EndpointConfigArn": ARN})
     updating.add_response("update_endpoint", {"EndpointArn": ARN})
@@ -274,7 +370,7 @@ def test_another_script_is_served_with_the_model_that_is_there(kennel, s3, updat
 
 def test_an_update_forgets_what_was_served_before(kennel, s3, updating, monkeypatch):
     monkeypatch.setattr(endpoints, "new_name", lambda stem: f"{stem}-2")
-    updating.add_response("describe_endpoint", endpoint("InService"))
+    there(updating)
     updating.add_response("describe_training_job", described_job())
     updating.add_response("create_model", {"ModelArn": ARN})
     updating.add_response("create_endpoint_config", {"EndpointConfigArn": ARN})
@@ -297,7 +393,7 @@ def test_an_update_that_is_left_goes_on_and_that_is_said(kennel, updating, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(endpoints.time, "sleep", leave)
-    updating.add_response("describe_endpoint", endpoint("InService"))
+    there(updating)
     updating.add_response("describe_training_job", described_job())
     updating.add_response("create_model", {"ModelArn": ARN})
     updating.add_response("create_endpoint_config", {"EndpointConfigArn": ARN})
