@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import boto3
 import typer
@@ -62,6 +62,7 @@ def _make(
     with aws_errors("cloudformation"):
         stack = find_stack(cloudformation, name)
     if stack:
+        _check_ours(stack)
         check_ready(stack)
     request = infrastructure.stack_request(name, infrastructure.stack_values(session, name, stack, given), tags)
     if dry_run:
@@ -80,6 +81,14 @@ def _make(
     file = Path(SETTINGS_FILE).absolute()
     write_settings(file, infrastructure.stack_settings(outputs))
     say(f"the stack {name} is {stack['StackStatus']}; its settings are in {file}")
+
+
+def _check_ours(stack: Mapping[str, Any]) -> None:
+    """Raise InfrastructureError for a stack of somebody else's: an update would remove all that is in it."""
+    if not {"RepositoryName", "CreateTrainingLogs"} <= {one["ParameterKey"] for one in stack.get("Parameters", [])}:
+        raise infrastructure.InfrastructureError(
+            f"there is a stack {stack['StackName']} that `kennel init` has not made; give another name with --name"
+        )
 
 
 def _show(event: Event) -> None:

@@ -111,7 +111,7 @@ class UserSettings(BaseSettings):
         env_prefix="KENNEL_", env_ignore_empty=True, extra="forbid", frozen=True, populate_by_name=True
     )
 
-    region: Annotated[str, Field(validation_alias=AliasChoices("region", "KENNEL_REGION", "AWS_REGION"))] = ""
+    region: Annotated[str, Field(validation_alias=AliasChoices("KENNEL_REGION", "AWS_REGION"))] = ""
     role: Annotated[str, _ROLE] = ""
     endpoint_role: Annotated[str, _ROLE] = ""
     bucket: Annotated[str, _BUCKET] = ""

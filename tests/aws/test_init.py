@@ -116,6 +116,7 @@ def test_jobs_write_the_bucket_and_endpoints_only_their_answers(kennel, cloudfor
         assert not is_allowed(job.put_object, Bucket=another, Key="training/dogs/model.tar.gz")
         assert is_allowed(endpoint.get_object, Bucket=bucket, Key="training/dogs/model.tar.gz")
         assert is_allowed(endpoint.put_object, Bucket=bucket, Key="async/1.out")
+        assert is_allowed(endpoint.put_object, Bucket=bucket, Key="vision/dogs/transform/1.out")  # with a `prefix`
         assert not is_allowed(endpoint.put_object, Bucket=bucket, Key="training/dogs/model.tar.gz")
 
 
@@ -128,6 +129,15 @@ def test_a_second_time_there_is_nothing_to_do(kennel, cloudformation, folder):
     assert described(cloudformation) == before
     assert len(backend().get_stack("kennel").events) == 2  # of the first time
     assert (folder / "kennel.toml").exists()
+
+
+def test_a_stack_of_somebody_elses_is_not_touched(kennel, cloudformation):
+    topic = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+    cloudformation.create_stack(StackName="prod", TemplateBody=json.dumps(topic))
+    before = described(cloudformation, "prod")
+    ended = kennel("init", "--yes", "--name", "prod")
+    assert (ended.code, "there is a stack prod that `kennel init` has not made" in ended.stderr) == (1, True)
+    assert described(cloudformation, "prod") == before
 
 
 def test_what_is_not_given_again_stays_as_it_is(kennel, cloudformation):

@@ -37,6 +37,14 @@ def test_a_file_then_variables_then_options(kennel, colour_images, tmp_path, mon
     assert (made["RoleArn"], made["ResourceConfig"]["InstanceType"]) == (ROLE, "ml.g4dn.xlarge")
 
 
+def test_a_variable_of_somebody_elses_is_no_setting(kennel, monkeypatch):
+    monkeypatch.setenv("REGION", "mars-1")
+    monkeypatch.setenv("KENNEL_REGION", "eu-central-1")
+    shown = kennel("settings").stdout
+    assert "eu-central-1" in shown
+    assert "mars-1" not in shown
+
+
 def test_the_file_is_that_of_the_nearest_folder_above(kennel, colour_images, tmp_path, monkeypatch):
     write(tmp_path, 'bucket = "above"\n')
     (tmp_path / "deep" / "er").mkdir(parents=True)
