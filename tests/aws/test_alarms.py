@@ -160,6 +160,8 @@ def test_names_are_within_what_cloudwatch_takes_and_two_endpoints_never_share_on
         ("ml.g6e.48xlarge", 192, 8),
         ("ml.p3.2xlarge", 8, 1),
         ("ml.p3.8xlarge", 32, 4),
+        ("ml.p2.8xlarge", 32, 8),
+        ("ml.p2.16xlarge", 64, 16),
         ("ml.p4d.24xlarge", 96, 8),
         ("ml.p6-b200.48xlarge", 192, 8),
         ("ml.inf2.xlarge", 4, 0),

@@ -115,6 +115,7 @@ def test_a_dry_run_prints_the_page_and_makes_none(kennel, sagemaker, cloudwatch)
     make_endpoint(sagemaker)
     (call,) = json.loads(kennel("dashboard", "dogs", "--dry-run").stdout)
     assert call["request"]["DashboardName"] == "kennel-dogs"
+    assert {"Key": "team", "Value": "vision"} in call["request"]["Tags"]
     assert "Requests a minute" in titles(json.loads(call["request"]["DashboardBody"])["widgets"])
     assert cloudwatch.list_dashboards()["DashboardEntries"] == []
 
@@ -139,7 +140,9 @@ def test_what_cloudwatch_remarks_on_is_said(kennel, sagemaker, cloudwatch, monke
             "describe_alarms", {"MetricAlarms": []}, {"AlarmNames": ANY, "AlarmTypes": ["MetricAlarm"]}
         )
         answer = {"DashboardValidationMessages": [remark]}
-        stubber.add_response("put_dashboard", answer, {"DashboardName": "kennel-dogs", "DashboardBody": ANY})
+        stubber.add_response(
+            "put_dashboard", answer, {"DashboardName": "kennel-dogs", "DashboardBody": ANY, "Tags": ANY}
+        )
         monkeypatch.setattr(
             Services, "_client", lambda self, name: cloudwatch if name == "cloudwatch" else client(self, name)
         )

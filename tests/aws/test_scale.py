@@ -8,6 +8,7 @@ import pytest
 from tests.aws.conftest import REGION
 from tests.aws.endpoints import make_endpoint
 
+TAGS = {"team": "vision", "project": "dogs"}  # of all tests here
 VARIANT = {
     "ServiceNamespace": "sagemaker",
     "ResourceId": "endpoint/dogs/variant/AllTraffic",
@@ -98,6 +99,15 @@ def test_an_asynchronous_endpoint_that_keeps_an_instance_loses_the_way_from_zero
     assert targets(scaling) == {VARIANT["ResourceId"]: (1, 2)}
 
 
+def test_what_scales_already_is_not_tagged_which_is_for_another_request_to_do(kennel, sagemaker, scaling, cloudwatch):
+    make_endpoint(sagemaker)
+    assert kennel("scale", "dogs", "--max", "4").code == 0
+    calls = json.loads(kennel("scale", "dogs", "--max", "5", "--dry-run").stdout)
+    assert [call["request"] for call in calls if call["operation"] == "RegisterScalableTarget"] == [
+        {**VARIANT, "MinCapacity": 1, "MaxCapacity": 5}
+    ]
+
+
 def test_off_undoes_it_and_nothing_else(kennel, sagemaker, scaling, cloudwatch):
     make_endpoint(sagemaker, asynchronous=True)
     make_endpoint(sagemaker, name="dogs-2", asynchronous=True)
@@ -128,7 +138,8 @@ def test_a_dry_run_prints_what_would_be_sent_and_sends_nothing(kennel, sagemaker
         ("application-autoscaling", "PutScalingPolicy"),
         ("cloudwatch", "PutMetricAlarm"),
     ]
-    assert calls[0]["request"] == {**VARIANT, "MinCapacity": 0, "MaxCapacity": 2}
+    assert calls[0]["request"] == {**VARIANT, "MinCapacity": 0, "MaxCapacity": 2, "Tags": TAGS}
+    assert calls[3]["request"]["Tags"] == [{"Key": key, "Value": value} for key, value in TAGS.items()]
     assert calls[3]["request"]["AlarmActions"] == ["<the PolicyARN of kennel-dogs-from_zero>"]
     assert targets(scaling) == {}
     assert alarm_names(cloudwatch) == []

@@ -328,10 +328,15 @@ def test_a_job_is_stopped_and_waited_for(kennel, platform, stubbed, monkeypatch)
     [
         ({}, "no price of that (training) is known, [prices] in kennel.toml can tell it"),
         ({"EnableManagedSpotTraining": True}, "no price of that (spot) is known"),
+        ({"own": '"ml.g5.xlarge" = "1.41"'}, "kennel.toml: the price of 'ml.g5.xlarge' is"),
+        ({"own": '"ml.g5.xlarge" = nan'}, "kennel.toml: the price of 'ml.g5.xlarge' is"),
     ],
 )
-def test_what_a_job_cost_is_not_guessed(kennel, platform, stubbed, monkeypatch, more, words):
+def test_what_a_job_cost_is_not_guessed(kennel, platform, stubbed, monkeypatch, tmp_path, more, words):
     monkeypatch.setattr(AwsPlatform, "sagemaker", platform.sagemaker)
+    if own := more.pop("own", None):
+        (tmp_path / "kennel.toml").write_text(f"[prices]\n{own}\n")
+        monkeypatch.chdir(tmp_path)
     machine = {**MACHINE, "InstanceType": "ml.p4d.24xlarge"}
     for error in ("describe_hyper_parameter_tuning_job", "describe_transform_job"):
         stubbed.add_client_error(error, "ResourceNotFound")

@@ -17,6 +17,7 @@ from kennel_cli.operations.endpoint import Endpoint, check_name, describe_endpoi
 from kennel_cli.operations.machines import gpus
 from kennel_cli.operations.scaling import FROM_ZERO
 from kennel_cli.places import DryRun, say
+from kennel_cli.requests import tag_list
 
 _WIDTH, _HEIGHT = 12, 6  # of a widget, in cells of a page that is 24 wide
 
@@ -38,7 +39,10 @@ def dashboard(
     namespace = metrics_namespace(services, found.variant.model)
     alarms = existing(services, [own_name(endpoint, purpose) for purpose in (*PURPOSES, FROM_ZERO)])
     body = dashboard_body(found, services.region, namespace, [alarm["AlarmArn"] for alarm in alarms])
-    call = Call("cloudwatch", "PutDashboard", {"DashboardName": name, "DashboardBody": json.dumps(body)})
+    request: dict[str, Any] = {"DashboardName": name, "DashboardBody": json.dumps(body)}
+    if tags := services.tags:
+        request["Tags"] = tag_list(tags)
+    call = Call("cloudwatch", "PutDashboard", request)
     answers = carry_out(services, [call], dry_run)
     if dry_run:
         return

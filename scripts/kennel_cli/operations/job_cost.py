@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from kennel_cli.operations.prices import Prices
+from kennel_cli.operations.prices import Prices, PricesUnreadable
 
 _CENTS = Decimal("0.01")
 
@@ -29,8 +29,11 @@ def _words(arn: str, use: str, machines: Mapping[str, Any], seconds: float) -> s
     instance, count = machines.get("InstanceType", ""), machines.get("InstanceCount", 0)
     if not seconds or not instance:
         return ""
-    price = Prices(arn.split(":")[3], None).of(use, instance)
     paid = f"{seconds:.0f} s of {count} × {instance}"
+    try:
+        price = Prices(arn.split(":")[3], None).of(use, instance)
+    except PricesUnreadable as error:  # the job itself is well
+        return f"it used {paid}; what that cost is not known: {error}"
     if price is None:
         return f"it used {paid}; no price of that ({use}) is known, [prices] in kennel.toml can tell it"
     dollars = price.dollars * count * Decimal(seconds) / 3600

@@ -4,6 +4,12 @@ import re
 
 _SIZED = re.compile(r"ml\.(?P<family>[a-z]+)\d[a-z0-9-]*\.(?P<size>medium|large|(?P<times>\d*)xlarge)")
 # sizes with more than one GPU; all others have one
+_OTHERS = {
+    "ml.p2.8xlarge": 8,
+    "ml.p2.16xlarge": 16,
+    "ml.g7e.12xlarge": 2,
+    "ml.p6e-gb200.36xlarge": 4,
+}
 _GPUS = {"g": {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8}, "p": {"8xlarge": 4, "16xlarge": 8}}
 _ALL = 8  # GPUs of the largest machines of the P family
 
@@ -19,6 +25,8 @@ def cores(instance: str) -> int:
 def gpus(instance: str) -> int:
     """Return the number of NVIDIA GPUs of an instance type."""
     found = _SIZED.fullmatch(instance)
+    if instance in _OTHERS:
+        return _OTHERS[instance]
     if not found or found["family"] not in _GPUS:
         return 0
     least = _ALL if found["family"] == "p" and int(found["times"] or 1) >= 24 else 1

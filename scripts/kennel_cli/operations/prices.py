@@ -80,6 +80,7 @@ def _by_use(file: Path, instance: str, value: Any) -> dict[str, Decimal]:
     """Return the dollars of an instance type by use; one number is for all uses but spot."""
     values = value if isinstance(value, Mapping) else dict.fromkeys(ON_DEMAND, value)
     for use, dollars in values.items():
-        if use not in USES or isinstance(dollars, bool) or not isinstance(dollars, (int, Decimal)) or dollars < 0:
+        is_number = isinstance(dollars, int | Decimal) and not isinstance(dollars, bool)
+        if use not in USES or not is_number or not Decimal(dollars).is_finite() or dollars < 0:
             raise PricesUnreadable(f"{file}: the price of {instance!r} is {value!r}; it should be as {_FORM}")
     return {use: Decimal(dollars) for use, dollars in values.items()}

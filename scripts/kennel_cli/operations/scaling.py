@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/async-inference-autoscale.html
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from kennel_cli.operations.alarms import deletions
 from kennel_cli.operations.calls import Call, Services, carry_out, check, print_calls
 from kennel_cli.operations.endpoint import Endpoint, check_name, describe_endpoint, own_name
 from kennel_cli.places import DryRun, say
+from kennel_cli.requests import tag_list
 
 SERVICE = "application-autoscaling"
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
@@ -61,15 +63,18 @@ def scale(
     least = 1 if least is None else least
     _check(found, least, int(most or 0), requests_per_instance, backlog_per_instance)
     target = (backlog_per_instance or _BACKLOG) if found.is_async else (requests_per_instance or _REQUESTS)
-    calls = [*_leftovers(services, found, least), *scaling_calls(found, least, int(most or 0), target)]
-    alarm = [_alarm_from_zero(endpoint, f"<the PolicyARN of {own_name(endpoint, FROM_ZERO)}>")] if not least else []
+    tags = services.tags
+    first = {} if _scalable_targets(services, endpoint) else tags  # one that is there cannot be tagged by this request
+    calls = [*_leftovers(services, found, least), *scaling_calls(found, least, int(most or 0), target, first)]
+    policy = f"<the PolicyARN of {own_name(endpoint, FROM_ZERO)}>"
+    alarm = [_alarm_from_zero(endpoint, policy, tags)] if not least else []
     check([*calls, *alarm])
     if dry_run:
         print_calls([*calls, *alarm])
         return
     answers = [services.send(call) for call in calls]
     if alarm:
-        services.send(_alarm_from_zero(endpoint, answers[-1]["PolicyARN"]))
+        services.send(_alarm_from_zero(endpoint, answers[-1]["PolicyARN"], tags))
     what = "waiting requests" if found.is_async else "requests a minute"
     say(f"{endpoint} scales between {least} and {most} instances, at {target:g} {what} an instance")
     if alarm:
@@ -77,13 +82,16 @@ def scale(
     say(f"undo it with: kennel scale {endpoint} --off")
 
 
-def scaling_calls(endpoint: Endpoint, least: int, most: int, target: float) -> list[Call]:
+def scaling_calls(
+    endpoint: Endpoint, least: int, most: int, target: float, tags: Mapping[str, str] = MappingProxyType({})
+) -> list[Call]:
     """Return what lets the endpoint's variant scale; the policy that wakes it from zero instances, if any, is last.
 
     `target` is requests a minute an instance, or waiting requests an instance for an asynchronous endpoint.
     """
     variant = _target(endpoint)
-    calls = [Call(SERVICE, "RegisterScalableTarget", {**variant, "MinCapacity": least, "MaxCapacity": most})]
+    limits: dict[str, Any] = {**variant, "MinCapacity": least, "MaxCapacity": most}
+    calls = [Call(SERVICE, "RegisterScalableTarget", {**limits, "Tags": dict(tags)} if tags else limits)]
     tracking: dict[str, Any] = {"TargetValue": target, "ScaleInCooldown": _SCALE_IN, "ScaleOutCooldown": _SCALE_OUT}
     if endpoint.is_async:
         tracking["CustomizedMetricSpecification"] = {
@@ -141,14 +149,7 @@ def _check(found: Endpoint, least: int, most: int, requests: float | None, backl
 
 def _turn_off(services: Services, endpoint: str, dry_run: bool) -> None:
     """Undo what `scale` did, also where the endpoint itself is gone."""
-    targets = services.list_all(
-        SERVICE,
-        "DescribeScalableTargets",
-        "ScalableTargets",
-        ServiceNamespace="sagemaker",
-        ScalableDimension=_DIMENSION,
-    )
-    own = [t["ResourceId"] for t in targets if t["ResourceId"].startswith(f"endpoint/{endpoint}/variant/")]
+    own = _scalable_targets(services, endpoint)
     calls = [  # its policies go with it
         Call(
             SERVICE,
@@ -163,6 +164,18 @@ def _turn_off(services: Services, endpoint: str, dry_run: bool) -> None:
         say(f"{endpoint} scales no longer; the instances that it has now stay" if own else f"{endpoint} does not scale")
 
 
+def _scalable_targets(services: Services, endpoint: str) -> list[str]:
+    """Return the resources of an endpoint that scale."""
+    targets = services.list_all(
+        SERVICE,
+        "DescribeScalableTargets",
+        "ScalableTargets",
+        ServiceNamespace="sagemaker",
+        ScalableDimension=_DIMENSION,
+    )
+    return [t["ResourceId"] for t in targets if t["ResourceId"].startswith(f"endpoint/{endpoint}/variant/")]
+
+
 def _leftovers(services: Services, endpoint: Endpoint, least: int) -> list[Call]:
     """Return what removes the way from zero that an earlier `scale` made, where it is no longer asked for."""
     if not least:
@@ -174,7 +187,7 @@ def _leftovers(services: Services, endpoint: Endpoint, least: int) -> list[Call]
     return [*old, *deletions(services, [own_name(endpoint.name, FROM_ZERO)])]
 
 
-def _alarm_from_zero(endpoint: str, policy_arn: str) -> Call:
+def _alarm_from_zero(endpoint: str, policy_arn: str, tags: Mapping[str, str]) -> Call:
     """Return the alarm that sets off the policy: requests wait, and there is no instance."""
     return Call(
         "cloudwatch",
@@ -193,6 +206,7 @@ def _alarm_from_zero(endpoint: str, policy_arn: str) -> Call:
             "ComparisonOperator": "GreaterThanOrEqualToThreshold",
             "TreatMissingData": "missing",
             "AlarmActions": [policy_arn],
+            **({"Tags": tag_list(tags)} if tags else {}),
         },
     )
 
