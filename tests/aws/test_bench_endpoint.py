@@ -64,7 +64,7 @@ def test_the_command_measures_an_endpoint(kennel, tmp_path):
         "--clients",
         "2",
         "--duration",
-        "0.5",
+        "5",
         "--warm-up",
         "0",
         "--max-requests",

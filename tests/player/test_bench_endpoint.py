@@ -34,8 +34,8 @@ def bench(served, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", served["COLUMNS"])
 
     def run(*arguments, output=True):
-        short = ("--duration", "0.6", "--warm-up", "0.2", *(("--output", tmp_path / "out") if output else ()))
-        monkeypatch.setattr(sys, "argv", ["kennel", "bench-endpoint", *map(str, (*arguments, *short))])
+        short = ("--duration", "2", "--warm-up", "0.2", *(("--output", tmp_path / "out") if output else ()))
+        monkeypatch.setattr(sys, "argv", ["kennel", "bench-endpoint", *map(str, (*short, *arguments))])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         written = capsys.readouterr()
@@ -107,6 +107,28 @@ def requests_in(log):
     return log.read_text().count('"event": "request"')
 
 
+def test_a_place_that_cannot_be_written_to_is_said_before_the_load(bench, served, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    log = LocalSageMaker(Path(served["KENNEL_HOME"])).endpoint_log("shown")
+    before = requests_in(log)
+    ended = bench("shown")
+    assert (ended.returncode, "out cannot be written to: File exists" in ended.stderr) == (1, True)
+    assert requests_in(log) <= before + 1
+
+
+def test_no_more_is_sent_in_all_than_may_be_and_a_long_address_is_no_name_of_a_file(bench, served):
+    listed = subprocess.run((KENNEL, "jobs"), env=served, check=True, capture_output=True, text=True).stdout
+    [address] = [word for word in listed.split() if word.startswith("http://")]
+    log = LocalSageMaker(Path(served["KENNEL_HOME"])).endpoint_log("shown")
+    before, few = requests_in(log), ("--clients", "1", "--warm-up", "0", "--max-requests", "3")
+    done = bench(f"{address}?secret={'x' * 300}", *few, output=False)
+    assert done.returncode == 0, done.stderr
+    assert requests_in(log) == before + 3
+    made = [folder.name for folder in (Path(served["KENNEL_HOME"]) / "load-tests").iterdir()]
+    assert any(name.startswith("http-127-0-0-1") for name in made)
+    assert not any("secret" in name for name in made)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -117,6 +139,7 @@ def requests_in(log):
         (("shown", "--clients", "0"), "--clients has '0'; give numbers up to 512"),
         (("shown", "--rate", "50,fast"), "--rate has 'fast'; give numbers up to 10,000"),
         (("shown", "--rate", "nan"), "--rate has 'nan'"),
+        (("shown", "--clients", ","), "there is no number in --clients or --rate"),
         (("shown", "--pictures", "/no/such/folder"), "there is no picture or folder /no/such/folder"),
         (("http://127.0.0.1:1", "--on", "aws"), "is no name of an endpoint on AWS"),
     ],

@@ -45,7 +45,9 @@ def read_bodies(path: Path | None, content_type: str | None = None) -> tuple[Bod
     if path.is_file():
         files = [path]
     elif path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in KINDS and file.is_file())
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        if content_type is None:
+            files = [file for file in files if file.suffix.lower() in KINDS]
         files = files[:: math.ceil(len(files) / MOST) or 1]
     else:
         raise DataError(f"there is no picture or folder {path}")

@@ -31,6 +31,7 @@ MOST_CLIENTS = 512
 MOST_RATE = 10_000  # a second
 OPEN_CONNECTIONS = 128  # at most in an open loop: twice as many as a server of Kennel's takes requests on
 
+_LONGEST = 80  # characters of a target in the name of a folder
 _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 
 
@@ -49,7 +50,7 @@ def bench_endpoint(
     content_type: Annotated[str, typer.Option(help="what the files are; their endings say it unless given")] = "",
     accept: Annotated[str, typer.Option(help="the answer to ask for, such as application/x-npy")] = "",
     timeout: Annotated[float, typer.Option(min=0.1, max=3600, help="seconds to wait for an answer")] = 60.0,
-    max_requests: Annotated[int, typer.Option(min=1, help="to send in all")] = 100_000,
+    max_requests: Annotated[int, typer.Option(min=2, help="to send in all")] = 100_000,
     output: Annotated[
         Path | None, typer.Option(help="folder for load.json and load.html; one below ~/.kennel unless given")
     ] = None,
@@ -65,8 +66,16 @@ def bench_endpoint(
     bodies = read_bodies(pictures, content_type or None)
     where = _target(target, on, accept, timeout, max(load.connections for load in loads))
     payloads = [where.encode(body) for body in bodies]
-    check(where, payloads[0])
+    folder = output or _new_folder(target)
     budget = Budget(max_requests)
+    budget.take()
+    check(where, payloads[0])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LoadError(
+            f"{folder} cannot be written to: {error.strerror}; give another folder with --output"
+        ) from error
     steps, is_interrupted = _run(where, payloads, loads, budget)
     if not steps:
         raise LoadError("nothing was measured: it ended while the target warmed up")
@@ -76,7 +85,6 @@ def bench_endpoint(
         console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if budget.is_spent:
         console.print(f"it ended after {max_requests:,} requests; see --max-requests", style="yellow", highlight=False)
-    folder = output or _new_folder(target)
     write_json(folder / RECORD, asdict(test))
     console.print(f"the figures:   {folder / RECORD}", highlight=False, soft_wrap=True)
     console.print(f"the picture:   {write_load_page(folder)}", highlight=False, soft_wrap=True)
@@ -90,6 +98,8 @@ def _loads(clients: str, rate: str, seconds: float, warm_up: float) -> list[Load
     """Return what was asked for, the closed loops first. Raises LoadError for what is no list of positive numbers."""
     counts = _numbers("--clients", clients or ("" if rate else CLIENTS), int, MOST_CLIENTS)
     rates = _numbers("--rate", rate, float, MOST_RATE)
+    if not counts and not rates:
+        raise LoadError("there is no number in --clients or --rate; give some with commas between, such as 4,16")
     closed = [Load(int(count), None, seconds, warm_up) for count in counts]
     return closed + [Load(OPEN_CONNECTIONS, value, seconds, warm_up) for value in rates]
 
@@ -110,7 +120,8 @@ def _numbers(option: str, given: str, kind: Callable[[str], float], most: int) -
 
 
 def _new_folder(target: str) -> Path:
-    name = re.sub(r"[^\w-]+", "-", target).strip("-")
+    address = target.partition("?")[0]  # what follows may be a secret
+    name = re.sub(r"[^\w-]+", "-", address).strip("-")[:_LONGEST]
     return kennel_home() / "load-tests" / f"{name}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
 
 

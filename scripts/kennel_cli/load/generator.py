@@ -90,13 +90,13 @@ class Generator:
         self._idle: list[Connection] = []
         self._all: list[Connection] = []
         self._stop = threading.Event()
-        self._start = self._end = 0.0
+        self._start = self._end = self._over = 0.0
 
     def run(self, tick: Tick) -> Outcome:
         """Send the load; on Ctrl-C, end with what was measured until then."""
         self._start = time.perf_counter()
         began = self._start + self._load.warm_up
-        self._end = began + self._load.seconds
+        self._end = self._over = began + self._load.seconds
         work = self._closed if self._load.rate is None else self._open
         threads = [threading.Thread(target=work, daemon=True) for _ in range(self._load.connections)]
         is_interrupted, since, cpu = False, self._start, time.process_time()
@@ -142,7 +142,7 @@ class Generator:
             if wait > 0 and self._stop.wait(wait):
                 return
             sent = time.perf_counter()
-            if wait <= 0 and sent >= self._end:  # it waited for a connection to the end, as will those after it
+            if wait <= 0 and sent >= self._over:  # it waited for a connection to the end, as will those after it
                 return
             try:
                 connection = self._idle.pop()  # the one that was used last, so that there are as few as will do

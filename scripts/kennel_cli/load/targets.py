@@ -126,7 +126,7 @@ class HttpClient:
         except TimeoutError:
             self._connection.close()
             return Reply(NO_ANSWER, message=f"there was none in {self._connection.timeout:g} seconds")
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, UnicodeError) as error:  # the last for a host that no name server is asked for
             self._connection.close()
             return Reply(NO_ANSWER, message=str(error) or type(error).__name__)
         message = refusal(body) if response.status >= 300 else ""
