@@ -18,6 +18,7 @@ def test_the_rules_that_judge_unless_others_are_chosen_are_known_d3():
     assert tuple(rule.name for rule in chosen()) == DEFAULT_RULES
     assert set(DEFAULT_RULES) < set(RULES)
     assert [rule.name for rule in chosen(rules="all_zero, default")] == ["all_zero", *DEFAULT_RULES]
+    assert [rule.name for rule in chosen(rules="default, overfit,overfit")] == list(DEFAULT_RULES)
     assert chosen(rules="none") == []
 
 

@@ -193,6 +193,8 @@ def test_what_is_remembered_of_a_long_training_is_bounded(monkeypatch):
     assert sizes["labels", "TRAIN"] <= 25
     assert sizes["labels", "EVAL"] <= 25
     assert len(measured.moments) <= 80
+    losses = next(series for series in measured.series if series.name == "CrossEntropyLoss_output_0")
+    assert list(losses.global_steps)[:10] == list(range(10))  # by which the initialization is judged
     weights = next(series for series in measured.series if series.name == "Sequential_0.weight")
     assert list(weights.global_steps)[:10] == list(range(10))
     assert list(weights.global_steps)[-1] == 499

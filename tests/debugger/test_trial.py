@@ -16,7 +16,7 @@ def copy(trials, tmp_path):
     read_trial(trials("healthy"))  # the first import of smdebug takes seconds, and is not what is timed
     started = time.monotonic()
     yield shutil.copytree(trials("healthy"), tmp_path / "copy")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # smdebug would wait for 200
 
 
 def test_a_trial_has_series_by_mode_with_both_counts_of_steps_d2_2(trials):

@@ -73,6 +73,18 @@ WRONG = [  # rule, a profile made wrong, what the rule says of it, what it says 
     ),
     (
         "Dataloader",
+        profile(**SLEEPY, hyperparameters={"backbone": "maxvit_t"}),
+        "waiting for data 61 % of a step",
+        "another backbone, for maxvit_t sees no images that are half as large as 224 pixels",
+    ),
+    (
+        "Dataloader",
+        profile(**SLEEPY, hyperparameters={"image_size": "32"}),
+        "waiting for data 61 % of a step",
+        "another backbone, for ",
+    ),
+    (
+        "Dataloader",
         profile(decoding=100.0, hyperparameters={"num_workers": "1"}),
         "by 1 threads on 4 cores: 25 %, below 70",
         "decoding took 100 s, 33 % of the job, and would at best be 4.0 × shorter",
@@ -173,6 +185,12 @@ def test_patience_is_capped_at_a_tenth_so_that_short_jobs_are_judged():
     assert not list(RULES["CPUBottleneck"]().check(profile(idle_at_first)))
     assert not list(RULES["LowGPUUtilization"]().check(profile(idle_at_first)))
     assert list(RULES["LowGPUUtilization"](patience=0).check(profile(idle_at_first)))
+
+
+def test_memory_that_rose_and_fell_is_never_full():
+    hill = profile(samples(memory=(lambda n: 40.0 + 20.0 * (100 < n < 200),)))
+    [finding] = RULES["GPUMemoryIncrease"]().check(hill)
+    assert finding.advice.endswith("as much as the one before")
 
 
 def test_memory_that_rises_between_two_stages_is_no_leak():

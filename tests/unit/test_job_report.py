@@ -163,6 +163,27 @@ def test_the_command_holds_what_differs_from_the_defaults_quoted_for_a_shell(out
     assert train_command(read_job(output(sources={}))) == "kennel train --data DATA --weights FILE"
 
 
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("s3://bucket/kennel/dogs-1/output/model.tar.gz", "--from-model dogs-1"),
+        ("/home/me/.kennel/s3/kennel-local/training/dogs-1/output/model.tar.gz", "--from-model dogs-1"),
+        ("/data/my model", "--from-model '/data/my model'"),
+    ],
+)
+def test_the_command_of_a_job_that_went_on_from_a_model_names_that(output, model, words):
+    sources = {"training": "/data/dogs", "model": model}
+    command = train_command(read_job(output(hyperparameters={}, sources=sources)))
+    assert command.removeprefix("kennel train ").removeprefix("--on aws ") == f"--data /data/dogs {words}"
+
+
+def test_a_record_that_is_no_object_is_refused(output):
+    folder = output()
+    (folder / "job.json").write_text("[]")
+    with pytest.raises(ReportError, match=r"job\.json is not the record of a training job: it holds list"):
+        read_job(folder)
+
+
 def test_learning_curves_mark_the_best_epoch_and_where_fine_tuning_begins(output):
     charts = page_of(output(hyperparameters={"unfreeze": "2", "epochs": 3})).charts
     chart = charts["accuracy after each epoch: train, valid"]

@@ -57,8 +57,8 @@ def folder(tmp_path):
         series(loss, [1.0 + step / 10 for step in range(20)], Mode.EVAL, [3 * step + 2 for step in range(20)]),
         weights,
     ]
-    told = judged(folder, Measurements(measured))
-    assert told == ["overfit", "weight_update_ratio"]
+    assert judged(folder, Measurements(measured, ended=False)) == ["overfit", "weight_update_ratio"]
+    assert judged(folder, Measurements(measured)) == []  # nothing is left that could be stopped
     return folder
 
 
@@ -101,6 +101,18 @@ def test_what_a_rule_says_is_no_markup_and_numbers_that_are_none_are_not_drawn(f
     page = page_of(folder)
     assert [tag for tag, _ in page.elements].count("script") == 1
     assert "nan" not in page.words
+
+
+def test_what_the_profiler_saw_is_drawn_over_seconds_and_what_the_debugger_saw_over_steps(folder):
+    curve = {"name": "GPU 0", "quantity": "per cent", "points": [[1.5, 2.0], [299.0, 3.0]], "thresholds": []}
+    finding = {**PROFILED["findings"][0], "step": 200, "message": "is under-used"}
+    profiled(folder, {**PROFILED, "findings": [finding], "curves": [curve]}, {})
+    page = page_of(folder)
+    seconds, steps = (set(page.chart(label).itertext()) for label in ("per cent: GPU 0", "loss: training, validation"))
+    assert "seconds" in seconds
+    assert not any("step" in text for text in seconds)
+    assert "training step" in steps
+    assert any(text.startswith("first at step") for text in steps)
 
 
 def test_why_a_debugger_gave_up_is_said(folder):

@@ -10,6 +10,7 @@ from kennel.debugger.naming import LOSS
 from kennel.debugger.series import Mode, RecordedSeries
 
 MOST_LOSSES = 2000  # of training steps; of more, the older ones are averaged in pairs
+_KEPT = 10  # of the first, by which the initialization is judged
 
 
 @dataclass
@@ -49,7 +50,8 @@ class RecordedLosses:
         self._waiting.clear()
         train = self._known[Mode.TRAIN]
         if len(train) > MOST_LOSSES:
-            self._known[Mode.TRAIN] = _averaged(train[: len(train) // 2]) + train[len(train) // 2 :]
+            half = len(train) // 2
+            self._known[Mode.TRAIN] = [*train[:_KEPT], *_averaged(train[_KEPT:half]), *train[half:]]
 
     def end_evaluation(self) -> None:
         """Make one loss of those of an evaluation: nothing is learned within one."""

@@ -30,7 +30,7 @@ class Verdicts:
     def __init__(
         self, rules: Sequence[Rule[Measurements]], asked_for: bool, folder: Path, on_issue: Callable[[str], None]
     ) -> None:
-        """`on_issue` is called with the name of each rule that has found something, when it has."""
+        """`on_issue` is called with the name of a rule when it has found something, unless the training is over."""
         self._rules, self._asked_for, self._file, self._on_issue = rules, asked_for, folder / FILE, on_issue
         self._statuses = {rule.name: Status.IN_PROGRESS for rule in rules}
         self._next = 0.0  # when it is time to judge again, by the clock of `time.monotonic`
@@ -48,6 +48,8 @@ class Verdicts:
             if result.status is not self._statuses[result.rule]:
                 self._statuses[result.rule] = result.status
                 self._tell(result)
+                if result.status is Status.ISSUES and not measured.ended:
+                    self._on_issue(result.rule)
         silent = [result.rule for result in judgement.results if result.status is Status.NO_ISSUES]
         if silent:
             log.info("rules=%s; status=%s;", ",".join(silent), Status.NO_ISSUES)
@@ -67,7 +69,6 @@ class Verdicts:
                 first.step,
                 first.message,
             )
-            self._on_issue(result.rule)
         elif result.status is not Status.NO_ISSUES:  # those are told together
             log.info("rule=%s; status=%s;%s", result.rule, result.status, result.reason and f" {result.reason};")
 

@@ -22,7 +22,7 @@ def named_rules(rules: str) -> list[str]:
     """Return the names that the hyperparameter `rules` stands for, known or not."""
     if rules.strip() == NONE:
         return []
-    return [one for name in names(rules) for one in (DEFAULT_RULES if name == DEFAULT else [name])]
+    return list(dict.fromkeys(one for name in names(rules) for one in (DEFAULT_RULES if name == DEFAULT else [name])))
 
 
 def are_asked_for(rules: str) -> bool:

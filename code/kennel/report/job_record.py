@@ -224,6 +224,8 @@ def _job(file: Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise ReportError(f"{file} is not the record of a training job: {error}") from error
+    if not isinstance(value, dict):
+        raise ReportError(f"{file} is not the record of a training job: it holds {type(value).__name__}")
     return value
 
 

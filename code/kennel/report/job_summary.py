@@ -1,5 +1,6 @@
 """A training job in numbers, for programs, and as the command that trains the same again."""
 
+import re
 import shlex
 from dataclasses import asdict
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from kennel.hyperparameters import DECLARATIONS
 from kennel.report.job_record import JobRecord
 
+_JOBS_MODEL = re.compile(r"^.*/([^/]+)/output/model\.tar\.gz$")  # where a job leaves its model: it is known by name
 MOST_CONFUSIONS = 2500  # that are written down, the most frequent first
 
 
@@ -51,6 +53,8 @@ def train_command(job: JobRecord) -> str:
     if any(source.startswith("s3://") for source in job.sources.values()):
         words.append("--on aws")
     words += ["--data", shlex.quote(job.sources.get("training", "DATA"))]
+    if model := job.sources.get("model"):
+        words += ["--from-model", shlex.quote(_JOBS_MODEL.sub(r"\1", model))]
     weights = job.hyperparameters.get("weights", "pretrained")
     if weights != "pretrained":
         words += ["--weights", shlex.quote(weights)]

@@ -61,7 +61,7 @@ def _todo(result: RuleResult) -> str:
 
 def _shown(job: JobRecord, result: RuleResult) -> _Shown:
     first, last = (_named(job, result.rule, finding) for finding in (result.findings[0], result.findings[-1]))
-    return _Shown(result.rule, result.times, first, last, _chart(first))
+    return _Shown(result.rule, result.times, first, last, _chart(first, result.kind))
 
 
 def _named(job: JobRecord, rule: str, finding: RuleFinding) -> RuleFinding:
@@ -77,8 +77,11 @@ def _named(job: JobRecord, rule: str, finding: RuleFinding) -> RuleFinding:
     return RuleFinding(finding.step, message, finding.advice, finding.curves)
 
 
-def _chart(finding: RuleFinding) -> Markup | None:
-    """Return a chart of what a finding rests on, with the thresholds that it crosses; None without two points."""
+def _chart(finding: RuleFinding, kind: str) -> Markup | None:
+    """Return a chart of what a finding rests on, with the thresholds that it crosses; None without two points.
+
+    The debugger's curves are over steps, the profiler's over the seconds of the job.
+    """
     curves = [curve for curve in finding.curves if len(curve.points) > 1]
     if not curves:
         return None
@@ -103,12 +106,13 @@ def _chart(finding: RuleFinding) -> Markup | None:
         for curve in curves
     ]
     rules = [charts.Rule(finding.step, "failed", f"first at step {finding.step}", f"step {finding.step}")]
+    by_step = "validation step" if curves[0].name.endswith(_OF_VALIDATION) else "training step"
     return charts.line_chart(
         lines,
         label=f"{quantity}: {', '.join(curve.name for curve in curves)}",
-        x_name="validation step" if curves[0].name.endswith(_OF_VALIDATION) else "training step",
+        x_name=by_step if kind == "debugger" else "seconds",
         y_name=quantity,
-        rules=rules if start <= finding.step <= end else [],
+        rules=rules if kind == "debugger" and start <= finding.step <= end else [],
         logarithmic=min(values) > 0 and max(values) > _WIDE * min(values),
     )
 

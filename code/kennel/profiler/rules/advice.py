@@ -12,6 +12,7 @@ _MOST_POINTS = 200  # of a curve
 _DISK = 10.0  # per cent of the cores' time that is spent on waiting for a disk where reading is what takes long
 _ROOM = 0.9  # share of a GPU's memory that a larger batch may fill
 _SIDE = 32  # pixels; every backbone but a few takes multiples of it
+_UNEVEN = ("maxvit", "vit_h_14")  # the few
 _NAMES = {"to_device": "bringing batches to the device", "data": "waiting for data", "optimizer": "the optimizer"}
 
 
@@ -37,9 +38,12 @@ def on_waiting(profile: Profile, stage: Stage) -> str:
     cause = "one thread copies the packed images from memory"
     if _waits_for_disk(profile, stage):
         cause = "the packed images come from the disk again and again, so a machine with more memory would help too"
+    smaller = f"image_size {hp.image_size} → {side}, which halves what is read"
+    if side >= hp.image_size or hp.backbone.startswith(_UNEVEN):
+        smaller = f"another backbone, for {hp.backbone} sees no images that are half as large as {hp.image_size} pixels"
     return (
-        f"image_size {hp.image_size} → {side}, which halves what is read: {cause}; without the wait a step would be "
-        f"{gain}. num_workers would change nothing: its threads decode images before the first step alone"
+        f"{smaller}: {cause}; without the wait a step would be {gain}. num_workers would change nothing: its threads "
+        "decode images before the first step alone"
     )
 
 

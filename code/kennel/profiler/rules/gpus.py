@@ -126,14 +126,16 @@ class GPUMemoryIncrease:
                 if rise <= self.increase:
                     continue
                 last, seconds = float(means[-1]), span[-1].at - span[0].at
-                left = (100 - last) / max(1e-9, last - float(means[0])) * seconds / 60
+                grown, soon = last - float(means[0]), ""
+                if grown > 0:
+                    soon = f". At this rate the memory is full in {(100 - last) / grown * seconds / 60:.0f} min"
                 yield Finding(
                     self.name,
                     profile.steps,
                     f"the memory of GPU {gpu} ({name}) rose by {rise:.1f} points in {seconds:.0f} s, to {last:.0f} %",
                     {"gpu": gpu, "rise": rise, "memory": last},
                     "look for what keeps tensors alive, or for another program on this GPU: a training step needs as "
-                    f"much as the one before. At this rate the memory is full in {left:.0f} min",
+                    f"much as the one before{soon}",
                     (curve(f"GPU {gpu}", "per cent of memory", [s.at for s in span], memory),),
                 )
 
