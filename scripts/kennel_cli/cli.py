@@ -14,6 +14,7 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 
@@ -287,18 +288,24 @@ def invoke(
         raise KennelError("--true-label is drawn into the picture of --show; add that, or leave it out")
     endpoint = endpoint or only_endpoint(platform_of(on))
     predictor = ImagePredictor(endpoint, on=on, region=given_settings().get("region"))
+    taken: set[str] = set()
     for picture in pictures:
-        table = Table("class", "probability", title=picture.name, title_justify="left")
+        table = Table("class", "probability", title=escape(picture.name), title_justify="left")
         answer = predictor.ask(picture, top_k, explain)
         for prediction in answer.predictions:
-            table.add_row(prediction.label, f"{prediction.probability:.4f}")
+            table.add_row(escape(prediction.label), f"{prediction.probability:.4f}")
         console.print(table)
+        stem, count = picture.stem, 1
+        while stem in taken:  # pictures of two folders may have one name
+            count += 1
+            stem = f"{picture.stem}-{count}"
+        taken.add(stem)
         if show:
             drawn = draw_answer(picture_bytes(picture), answer.predictions, true_label)
-            _open_picture(drawn, "the answer", Path(f"{picture.stem}-predicted.png"))
+            _open_picture(drawn, "the answer", Path(f"{stem}-predicted.png"))
         if answer.explanation:
             seen = Image.open(io.BytesIO(answer.explanation))
-            _open_picture(seen, f"why {answer.predictions[0].label}", Path(f"{picture.stem}-explained.png"))
+            _open_picture(seen, f"why {answer.predictions[0].label}", Path(f"{stem}-explained.png"))
 
 
 @app.command()
@@ -368,7 +375,7 @@ def push(
 def _open_picture(image: Image.Image, what: str, file: Path) -> None:
     file = file.absolute()
     save_picture(image, file)
-    console.print(f"{what}: {file}", highlight=False, soft_wrap=True)
+    console.print(f"{what}: {file}", markup=False, highlight=False, soft_wrap=True)
     webbrowser.open(file.as_uri())
 
 

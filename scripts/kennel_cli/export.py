@@ -16,6 +16,7 @@ from kennel.hyperparameters import EXPORTS
 from kennel_cli.jobs import job_with_model
 from kennel_cli.places import console
 from kennel_cli.platforms.local import LocalSageMaker
+from kennel_cli.platforms.means import require_image_packages
 from kennel_cli.settings import kennel_home
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def _data_of(sagemaker: LocalSageMaker, job: Any) -> Path:
 
 
 def _export(folder: Path, data: Path, names: tuple[str, ...], control_accuracy: bool) -> "tuple[EngineRecord, ...]":
+    require_image_packages("openvino", "nncf", instead="")
     from kennel.training.exporting import export_model  # noqa: PLC0415 - torch, which only local work needs
 
     lines = logging.getLogger("kennel")

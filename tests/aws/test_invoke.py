@@ -50,6 +50,13 @@ def test_a_failure_is_the_models_own_sentence(kennel, endpoint, told, picture):
     assert "0.png: dogs failed: Received client error (400) from primary: no picture" in ended.stderr
 
 
+def test_a_failure_has_the_models_own_status(endpoint, told, picture, settings):
+    told.append((True, "Received client error (406) from primary with message: it was not deployed to explain"))
+    with pytest.raises(PredictionError) as failed:
+        ImagePredictor(endpoint, on="aws").ask(picture, explain=True)
+    assert failed.value.status == 406
+
+
 def test_an_answer_that_never_comes_is_given_up(endpoint, s3, picture, monkeypatch):
     class Silent:
         """The service, when it has taken a question and writes nothing."""

@@ -186,6 +186,13 @@ def test_a_class_of_the_model_that_leaves_the_folder_is_refused(tmp_path, label)
     assert files(tmp_path) == []
 
 
+def test_a_phones_jpeg_with_a_second_picture_in_it_is_kept(tmp_path):
+    data = io.BytesIO()
+    Image.new("RGB", (50, 40), "red").save(data, "MPO", save_all=True, append_images=[Image.new("RGB", (20, 20))])
+    kept = Collection(tmp_path / "collected", ["red"]).add(data.getvalue(), "red")
+    assert (kept.suffix, kept.read_bytes()) == (".jpg", data.getvalue())
+
+
 # What a model is asked first
 
 

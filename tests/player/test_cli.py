@@ -1,6 +1,7 @@
 """The command `kennel`, as a user types it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -252,6 +253,10 @@ def test_an_endpoint_that_was_deployed_to_explain_shows_where_it_sees_its_answer
     assert kennel("update", "--model", model, "--explain").returncode == 0
     shown = kennel("invoke", picture, "--explain", "--show", "--true-label", "red")
     unshown = kennel("invoke", picture, "--true-label", "red")
+    (tmp_path / "more").mkdir()
+    other = shutil.copy(picture, tmp_path / "more" / "dog.photo.png")
+    strange = shutil.copy(picture, tmp_path / "dog [puppy].png")
+    both = kennel("invoke", picture, other, strange, "--show")
     assert kennel("delete", "plain", "--yes").returncode == 0
     assert shown.returncode == 0, shown.stderr
     file = tmp_path / "dog.photo-explained.png"
@@ -262,4 +267,8 @@ def test_an_endpoint_that_was_deployed_to_explain_shows_where_it_sees_its_answer
     assert f"the answer: {drawn}" in shown.stdout
     with Image.open(drawn) as written:
         assert written.width > 900
+    assert both.returncode == 0, both.stderr
+    assert (tmp_path / "dog.photo-2-predicted.png").is_file()
+    assert "dog [puppy].png" in both.stdout
+    assert f"the answer: {tmp_path / 'dog [puppy]-predicted.png'}" in both.stdout
     assert (unshown.returncode, "--true-label is drawn into the picture of --show" in unshown.stderr) == (1, True)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import threading
 
 import boto3
@@ -14,12 +15,14 @@ from botocore.stub import Stubber
 from PIL import Image
 
 from kennel.errors import ArtifactError, DataError, KennelError
+from kennel.images.decode import decode_image
 from kennel_cli import endpoints
 from kennel_cli.platforms.account import AwsError
 from kennel_cli.platforms.local_platform import LocalPlatform
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.prediction import retries
 from kennel_cli.prediction.drawing import GREEN, RED, draw_answer
+from kennel_cli.prediction.pictures import picture_bytes
 from kennel_cli.predictor import ImagePredictor, Prediction, PredictionError
 from kennel_cli.servers import AddressError
 from tests.sites import answering
@@ -133,6 +136,18 @@ def test_an_image_that_its_exif_data_turns_is_answered_as_its_file_is(local, pix
 def test_an_image_of_any_mode_is_answered(local, mode):
     image = Image.new(mode, (50, 40))
     assert len(local.predict(image)) == 3
+
+
+@pytest.mark.parametrize(("mode", "size"), [("I;16", (2000, 1500)), ("I;16B", (50, 40))])
+def test_16_bits_of_grey_are_sent_whole_and_drawn_as_they_are(local, mode, size):
+    image = Image.frombytes(
+        mode, size, (20000).to_bytes(2, "big" if mode.endswith("B") else "little") * math.prod(size)
+    )
+    with Image.open(io.BytesIO(picture_bytes(image))) as sent:
+        assert decode_image(picture_bytes(image), at_least=1).image.getpixel((0, 0)) == (78, 78, 78)
+        assert sent.size == size
+    drawn = draw_answer(picture_bytes(image), local.predict(image), None).convert("RGB")
+    assert max(abs(shade - 78) for shade in drawn.getpixel((200, 200))) <= 1
 
 
 def test_many_pictures_are_answered_in_their_order(predictor, local):

@@ -96,7 +96,9 @@ def test_all_pictures_of_a_folder_are_in_the_table(kennel, home, random_model, p
 
     table.unlink()
     assert kennel("transform", "--again", "batch", "--to", table).returncode == 0
-    assert [line["label"] for line in rows(table)] == [line["label"] for line in lines]
+    assert rows(table) == lines
+    assert kennel("transform", "--again", "batch", "--to", table, "--top-k", "1").returncode == 0
+    assert list(rows(table)[0]) == ["picture", "label", "probability", "error"]
     assert "must be unique" in kennel("transform", pictures, "--model", random_model, "--name", "batch").stderr
 
 

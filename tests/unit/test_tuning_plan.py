@@ -249,6 +249,24 @@ def test_a_plan_may_be_json(tmp_path):
     }
 
 
+def test_words_that_yaml_takes_for_truth_are_words(tmp_path):
+    plan = read_plan(write(tmp_path, "static: {debugger: off, profiler: on}\nearly_stopping: true"), PRESETS)
+    assert plan.static == {"debugger": "off", "profiler": "on"}
+    assert plan.early_stopping is True
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("static: {weights: }", "static has no value for weights"),
+        ("ranges: {batch_size: [32, null]}", "batch_size: has an empty value"),
+    ],
+)
+def test_an_empty_value_is_refused(tmp_path, text, words):
+    with pytest.raises(SearchError, match=words):
+        read_plan(write(tmp_path, text), PRESETS)
+
+
 def test_a_file_without_ranges_searches_the_declared_ones(tmp_path):
     plan = read_plan(write(tmp_path, "static: {epochs: 4}\njobs: 3"), PRESETS)
     assert set(plan.ranges) == set(declared_ranges()) - {"epochs"}

@@ -65,6 +65,7 @@ class Collection:
 def _ending(data: bytes) -> str:
     try:
         with Image.open(io.BytesIO(data), formats=list(_ENDINGS)) as image:
-            return _ENDINGS[str(image.format)]
+            # a phone's JPEG with a second picture in it is an MPO to Pillow
+            return _ENDINGS["JPEG" if image.format == "MPO" else str(image.format)]
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CollectionError("the bytes are not an image of a known format") from error

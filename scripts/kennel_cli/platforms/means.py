@@ -29,12 +29,15 @@ def require_tuner() -> None:
         )
 
 
-def require_image_packages(*more: str) -> None:
-    """Raise MissingPackages when only the light client is installed, or one of `more` is missing."""
+def require_image_packages(*more: str, instead: str = ", or take --on docker") -> None:
+    """Raise MissingPackages when only the light client is installed, or one of `more` is missing.
+
+    `instead` is what a user can do beside installing them.
+    """
     needed = ("torch", "sagemaker_training", "gunicorn", *more)
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingPackages(
             f"{', '.join(missing)} is not installed, which jobs on this machine need; "
-            "install it with `make setup`, or pip install '.[image,demo]', or take --on docker"
+            f"install it with `make setup`, or pip install '.[image,demo]'{instead}"
         )

@@ -1,5 +1,6 @@
 """The way to an asynchronous endpoint on AWS: a picture and its answer are objects in the bucket (contract C5.1)."""
 
+import re
 import time
 import uuid
 from typing import Any
@@ -14,6 +15,7 @@ from kennel_cli.prediction.answers import IMAGE, PredictionError
 LIMIT = 2**30  # bytes of a picture (contract C5.1)
 WAIT = 3600.0  # seconds: where there is no machine until somebody asks, the first answer takes many minutes
 POLL = 1.0  # seconds between two looks at the bucket
+_STATUS = re.compile(r"error \((\d{3})\)")  # as SageMaker says what a model has answered
 _MISSING = ("NoSuchKey", "404")
 
 
@@ -62,7 +64,9 @@ class AsyncTransport:
             if (answer := self._read(output)) is not None:
                 return answer
             if failure and (reason := self._read(failure)) is not None:
-                raise PredictionError(f"{self.place} failed: {reason.decode('utf-8', 'replace')}")
+                said = reason.decode("utf-8", "replace")
+                status = _STATUS.search(said)
+                raise PredictionError(f"{self.place} failed: {said}", int(status[1]) if status else 0)
             time.sleep(POLL)
         raise PredictionError(f"{self.place} gave no answer in {WAIT:.0f} seconds; it may come yet, to {output}")
 

@@ -49,7 +49,10 @@ def _framed(data: bytes) -> Image.Image:
     """Return the image upright, over white, and as large as its place."""
     with Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
-        layer = ImageOps.exif_transpose(image).convert("RGBA")
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16"):  # Pillow would take all above 255 for white
+            upright = upright.convert("I").point(lambda value: value * (255 / 65535)).convert("L")
+        layer = upright.convert("RGBA")
     scale = _SIDE / max(layer.size)
     size = (max(1, round(layer.width * scale)), max(1, round(layer.height * scale)))
     layer = layer.resize(size, Image.Resampling.LANCZOS)

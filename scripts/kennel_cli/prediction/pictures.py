@@ -13,6 +13,7 @@ from kennel.errors import DataError
 Picture: TypeAlias = "str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | Any"  # Any: a numpy array
 
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_DEEP = ("I", "F", "I;16B")
 _MOST_PIXELS = 2_000_000  # that are sent without loss: as PNG they may take 6 MB, and an endpoint does not take much
 
 
@@ -65,9 +66,9 @@ def _encode(image: Image.Image) -> bytes:
     """Return the file of an image as it should be seen: Pillow leaves it to others to turn what its EXIF data says."""
     upright = ImageOps.exif_transpose(image)
     file = io.BytesIO()
-    if upright.mode in ("I", "F"):
-        upright.save(file, "TIFF")  # PNG would cut 32 bits off
-    elif upright.width * upright.height > _MOST_PIXELS and not upright.has_transparency_data:
+    if upright.mode in _DEEP:
+        upright.save(file, "TIFF")  # PNG would cut bits off, and does not know the last
+    elif upright.width * upright.height > _MOST_PIXELS and not upright.has_transparency_data and upright.mode != "I;16":
         upright.convert("RGB").save(file, "JPEG", quality=95, subsampling=0)
     else:
         (upright if upright.mode in _PNG_MODES else upright.convert("RGB")).save(file, "PNG", compress_level=1)

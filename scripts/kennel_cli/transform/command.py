@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from botocore.exceptions import ClientError
+from rich.markup import escape
 from rich.table import Table
 
 from kennel.errors import DataError, KennelError
@@ -36,6 +38,7 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _MEGABYTE = 2**20
 _USUAL = 6  # MB of a picture that the container says it takes (contract C4.2)
 _MOST = 100  # MB of a picture, and of all that are asked about at once (contract C4.2)
+_TOP_K = re.compile(r"\btop_k=(\d+)")
 _SHOWN = 10  # classes that are counted on the screen
 
 
@@ -50,7 +53,9 @@ def transform(
     model: Annotated[str | None, typer.Option(help="a finished training job, or a model folder")] = None,
     name: Annotated[str | None, typer.Option(help="name of the job; made from the model's unless given")] = None,
     to: Annotated[Path | None, typer.Option(help="the table, a CSV file; NAME.csv unless given")] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="how many classes the table holds for each picture")] = 1,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="how many classes the table holds for each picture; 1 unless given")
+    ] = None,
     max_payload: Annotated[
         int, typer.Option(min=0, max=_MOST, help="MB of the largest picture; needed for s3:// with more than 6")
     ] = 0,
@@ -77,7 +82,7 @@ def transform(
     created, packed = plan_model(platform, Served(model), name, packed=True)
     uri = platform.channel_uri(source)
     request = transform_job(
-        name, name, uri, platform.settings, IMAGE, accept_header(top_k, False), instance_count, size
+        name, name, uri, platform.settings, IMAGE, accept_header(top_k or 1, False), instance_count, size
     )
     validate("CreateTransformJob", request)
     if dry_run:
@@ -134,8 +139,10 @@ def _start(
         raise
 
 
-def _finish(platform: Platform, name: str, top_k: int, to: Path | None) -> None:
+def _finish(platform: Platform, name: str, top_k: int | None, to: Path | None) -> None:
     """Follow a job to its end, write the table, and forget the job's model entry.
+
+    The table holds as many classes as the job was asked for, unless `top_k` is given.
 
     Raises TransformFailed, with the reason, unless every picture has an answer.
     """
@@ -145,7 +152,8 @@ def _finish(platform: Platform, name: str, top_k: int, to: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         answers = join_answers(pictures, platform.fetch(output, Path(folder)))
     file = to or Path(f"{name}.csv")
-    write_table(answers, top_k, file)
+    asked = _TOP_K.search(job["TransformOutput"].get("Accept", ""))
+    write_table(answers, top_k or (int(asked[1]) if asked else 1), file)
     _forget_model(platform, job)
     if platform.option and (cost := transform_cost(job)):
         say(cost)
@@ -171,7 +179,7 @@ def _show(answers: Mapping[str, Answer | str]) -> None:
     table = Table("class", "pictures")
     shown = counts.most_common(_SHOWN)
     for label, count in shown:
-        table.add_row(label, f"{count:,}")
+        table.add_row(escape(label), f"{count:,}")
     if len(counts) > _SHOWN:
         rest = counts.total() - sum(count for _, count in shown)
         table.add_row(f"{len(counts) - _SHOWN} more", f"{rest:,}")

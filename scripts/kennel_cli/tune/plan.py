@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -89,6 +90,19 @@ def parse_ranges(ranges: Iterable[str], choices: Iterable[str]) -> dict[str, Ran
     return found
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which only true and false are such: `debugger: off` is the word."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
 def read_plan(file: Path, presets: Mapping[str, Plan]) -> Plan:
     """Read a plan from YAML or JSON.
 
@@ -96,7 +110,7 @@ def read_plan(file: Path, presets: Mapping[str, Plan]) -> Plan:
     or HyperparameterError for what it does not know.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))  # JSON is YAML
+        content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SearchError(f"{file} cannot be read: {error}") from None
     if not isinstance(content, dict):
@@ -110,7 +124,10 @@ def read_plan(file: Path, presets: Mapping[str, Plan]) -> Plan:
     ranges: dict[str, Range] = {}
     for name, given in _mapping(file, content, "ranges").items():
         _add(ranges, str(name), given)
-    static = _fixed((str(name), str(value)) for name, value in _mapping(file, content, "static").items())
+    given_static = _mapping(file, content, "static")
+    if empty := [str(name) for name, value in given_static.items() if value is None]:
+        raise SearchError(f"{file}: static has no value for {', '.join(empty)}; give one")
+    static = _fixed((str(name), str(value)) for name, value in given_static.items())
     settings = {key: value for key, value in content.items() if key not in ("ranges", "static")}
     for key, kind in _KINDS.items():
         if key in settings and (
@@ -204,6 +221,8 @@ def _add(found: dict[str, Range], key: str, given: Any) -> None:
     if given == []:
         raise SearchError(f"{name}: is an empty list; give it the values to try")
     if isinstance(given, list):
+        if None in given:
+            raise SearchError(f"{name}: has an empty value in its list")
         found[name] = Range(choices=tuple(_value(declaration, str(value)) for value in given))
         return
     if not isinstance(given, dict) or not {"low", "high"} <= set(given) <= {"low", "high", "scale"}:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kennel.errors import DataError, SearchError
-from kennel.hyperparameters import DECLARATIONS, SEARCH
+from kennel.hyperparameters import SEARCH, parse_hyperparameters
 from kennel.images.index import index_images
 from kennel_cli.jobs import JobInputs, training_request
 from kennel_cli.platforms.platform import S3, Platform
@@ -80,7 +80,7 @@ def require_space(home: Path, inputs: JobInputs, jobs: int) -> None:
         images = len(index.train) + len(index.valid) + len(index.test)
     if (weights := inputs.sources.get("pretrained", S3)) and not weights.startswith(S3):
         model = Path(weights).stat().st_size
-    size = int(inputs.hyperparameters.get("image_size", DECLARATIONS["image_size"].default))
+    size = parse_hyperparameters(inputs.hyperparameters).image_size
     needed = images * size * size * 3 + jobs * 2 * model + _SPARE
     home.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(home).free
