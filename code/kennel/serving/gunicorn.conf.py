@@ -24,6 +24,7 @@ timeout = max(60, server_timeout(60))  # seconds without a sign of life from a w
 graceful_timeout = 25  # seconds for requests in work after SIGTERM; SIGKILL comes after 30 (contract C1.2)
 keepalive = 75  # seconds; the platform keeps its connections open between two pings
 worker_tmp_dir = memory_folder()  # heartbeats on a disk can stall
+control_socket_disable = True  # one in the home of the user would be that of all servers of this machine
 accesslog = None  # telemetry says more of a request, and nothing of pings (contract E8)
 errorlog = "-"
 loglevel = "warning"

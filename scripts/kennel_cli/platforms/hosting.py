@@ -1,5 +1,6 @@
 """The part of LocalSageMaker that hosts: models, endpoint configurations, endpoints."""
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -120,14 +121,18 @@ class Hosting:
         validate("DeleteEndpoint", request)
         self.describe_endpoint(**request)
         record = self._endpoint(request["EndpointName"])
-        record.ask_to_stop()
-        if record.status()["EndpointStatus"] == "Failed":
-            while (
-                record.is_kept()
-            ):  # its keeper is about to leave, and may or may not have seen that it should remove it
-                time.sleep(_POLL)
-        if not record.is_kept():  # else its keeper removes it
-            record.remove()
+        try:
+            record.ask_to_stop()
+        except FileNotFoundError:  # its keeper has just removed it: somebody else has asked for that, too
+            raise _no_endpoint(record.name, "DeleteEndpoint") from None
+        with contextlib.suppress(FileNotFoundError):  # its keeper has removed it already
+            if record.status()["EndpointStatus"] == "Failed":
+                while (
+                    record.is_kept()
+                ):  # its keeper is about to leave, and may or may not have seen that it should remove it
+                    time.sleep(_POLL)
+            if not record.is_kept():  # else its keeper removes it
+                record.remove()
         return response({})
 
     def endpoint_url(self, name: str) -> str:
