@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-import torchvision
 
-from tests.samples import save_random_model, write_colour_images
+import tests.engine  # noqa: F401 - the first to be imported, by the process that starts the workers
+from tests.samples import SMALL_BACKBONE, save_random_model, save_random_weights, write_colour_images
 
 # these take minutes each: they are begun first, so that no core waits for them at the end
 _LONG = (
@@ -42,10 +41,13 @@ def colour_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def resnet18_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state dict of torchvision's resnet18 as its users have it, with 1,000 classes; the values are random."""
-    torch.manual_seed(1)
-    file = tmp_path_factory.mktemp("weights") / "resnet18.pth"
-    torch.save(torchvision.models.resnet18(weights=None).state_dict(), file)
-    return file
+    return save_random_weights(tmp_path_factory.mktemp("weights"), "resnet18")
+
+
+@pytest.fixture(scope="session")
+def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of the backbone that small jobs have."""
+    return save_random_weights(tmp_path_factory.mktemp("weights"), SMALL_BACKBONE)
 
 
 @pytest.fixture(scope="session")

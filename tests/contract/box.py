@@ -17,10 +17,12 @@ import pytest
 import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
+from kennel_cli.platforms.ports import free_port
 from kennel_cli.platforms.runners import Program
+from tests.samples import SMALL_BACKBONE
 
 TRAINING_LIMIT = 120  # seconds that any job of these tests may take
-SMALL_JOB = {"backbone": "resnet18", "image_size": "32", "epochs": "1", "batch_size": "8"}
+SMALL_JOB = {"backbone": SMALL_BACKBONE, "image_size": "32", "epochs": "1", "batch_size": "8"}
 SCRATCH = {**SMALL_JOB, "weights": "none"}
 
 
@@ -204,13 +206,18 @@ class Server:
             client.sendall(part)
         return client
 
+    def hang_up(self) -> None:
+        """Close the connections that are kept: a server that ends waits two seconds for a last request on them."""
+        for key in self._pool.pools.keys():  # noqa: SIM118 - it cannot be iterated over
+            self._pool.pools[key].close()
+
     def metrics(self) -> dict[tuple[str, ...], float]:
         """Return what was counted: the name of each sample with its labels' values, and its value."""
         families = text_string_to_metric_families(self.get("/metrics").data.decode())
         samples = [sample for family in families for sample in family.samples]
         return {(sample.name, *sorted(sample.labels.values())): sample.value for sample in samples}
 
-    def wait_until_ready(self, limit: float = 60) -> "Server":
+    def wait_until_ready(self, limit: float = 180) -> "Server":
         deadline = time.monotonic() + limit
         while True:
             try:
@@ -221,12 +228,6 @@ class Server:
             if self.box.program is None or self.box.program.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"the server is not up:\n{self.box.log}")
             time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start_server(runner: Any, folder: Path, model: Path, **variables: str) -> Server:
@@ -255,6 +256,7 @@ def end(server: Server) -> None:
     program = server.box.program
     assert program is not None
     if program.poll() is None:
+        server.hang_up()
         program.terminate()
         server.box.wait(40)
 

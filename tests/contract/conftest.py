@@ -1,4 +1,8 @@
-"""The suite's two runners, process and container, and what each test gets to work with."""
+"""The suite's two runners, process and container, and what each test gets to work with.
+
+A container of the image is what SageMaker runs. Where there is no image, or one of other files than these, the same
+tests run as processes; what a container hides always does.
+"""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +15,7 @@ from kennel_cli.platforms.docker import DockerRunner
 from kennel_cli.platforms.runners import ProcessRunner
 from kennel_cli.settings import LOCAL
 from tests.contract.box import SCRATCH, Box, Server, end, start_server
-from tests.engine import needs_image
+from tests.engine import IMAGE_IS_CURRENT, needs_image
 
 CONTAINER = pytest.param("container", marks=[pytest.mark.docker, needs_image])
 
@@ -22,11 +26,18 @@ def runner(request: pytest.FixtureRequest) -> Any:
     return ProcessRunner() if request.param == "process" else DockerRunner(LOCAL.image)
 
 
-@pytest.fixture(autouse=True)
-def _skip_what_a_container_hides(request: pytest.FixtureRequest) -> None:
-    in_container = "runner" in request.fixturenames and isinstance(request.getfixturevalue("runner"), DockerRunner)
-    if in_container and request.node.get_closest_marker("process_only"):
-        pytest.skip("it looks into the process, which a container hides")
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what a container hides, and of all else the process where a container shows it."""
+    config.hook.pytest_deselected(items=[item for item in items if _is_shown_elsewhere(item)])
+    items[:] = [item for item in items if not _is_shown_elsewhere(item)]
+
+
+def _is_shown_elsewhere(item: pytest.Item) -> bool:
+    runner = getattr(item, "callspec", None) and item.callspec.params.get("runner")  # type: ignore[attr-defined]
+    if item.get_closest_marker("process_only"):
+        return runner == "container"
+    return runner == "process" and IMAGE_IS_CURRENT and item.path.is_relative_to(Path(__file__).parent)
 
 
 @pytest.fixture

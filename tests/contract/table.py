@@ -39,7 +39,8 @@ NOT_HERE = {
 }
 HEAD = """# SageMaker's contract, row by row
 
-Which test shows which row, with the real programs: as processes of this machine, in containers of the image, or both.
+Which test shows which row, with the real programs. "container": in containers of the image where one of these files is
+there, else as processes of this machine; "process" alone: always so.
 Rows are those of the contract's sections on training (A), tuning (B) and hosting (C1 to C5); tests in `aws` show what a
 request for AWS says. Made by `python -m tests.contract.table`; a test sees to it that it is not stale.
 
@@ -67,7 +68,7 @@ def _where(file: Path, test: ast.FunctionDef) -> str:
     if file.parent.name == "image" or file.name == "test_docker.py":
         return "container"
     both = file.parent.name == "contract" and "process_only" not in marks
-    return "process, container" if both else "process"
+    return "container" if both else "process"
 
 
 def table() -> str:

@@ -113,8 +113,8 @@ def test_a_training_process_that_is_killed_says_so_a1_8(job):
     assert "SIGKILL (signal 9), most likely because the memory ran out" in job.failure
 
 
-def test_sigterm_while_the_head_trains_keeps_the_best_model_a1_9_a1_10(box, colour_images, resnet18_weights):
-    box.prepare({**SMALL_JOB, "epochs": "1000"}, training=colour_images, pretrained=resnet18_weights)
+def test_sigterm_while_the_head_trains_keeps_the_best_model_a1_9_a1_10(box, colour_images, small_weights):
+    box.prepare({**SMALL_JOB, "epochs": "1000"}, training=colour_images, pretrained=small_weights)
     box.start("train")
     box.wait_for("epoch=5 ")
     assert box.stop(limit=60) == 0
@@ -133,7 +133,7 @@ def test_sigterm_while_the_whole_network_trains_keeps_the_best_model_a1_9(job):
 
 def test_sigterm_before_there_is_a_model_says_so_and_keeps_the_cache_a1_9(box, tmp_path, resnet18_weights):
     data = write_colour_images(tmp_path / "data", train=600, valid=1, test=1)
-    hyperparameters = {**SMALL_JOB, "image_size": "224", "num_workers": "2"}
+    hyperparameters = {**SMALL_JOB, "backbone": "resnet18", "image_size": "224", "num_workers": "2"}
     box.prepare(hyperparameters, training=data, pretrained=resnet18_weights)
     box.start("train")
     box.wait_for("images classes=3;")

@@ -301,7 +301,7 @@ import time
 
 def pre_model_fn(folder):
     print("it takes a while")
-    time.sleep(4)
+    time.sleep(7)
 
 def output_fn(prediction, accept):
     return json.dumps({"best": prediction.argmax(1).tolist(), "sum": prediction.sum().item()})
@@ -310,7 +310,7 @@ def output_fn(prediction, accept):
 
 def test_an_output_fn_in_another_file_gets_what_kennels_engine_says_c1_5_c2_1_c2_4_c2_5(serve, server, tmp_path):
     model = with_code(tmp_path / "model", "raise SystemExit('this is not asked for')", other_py=OUTPUT)
-    impatient = {"GUNICORN_CMD_ARGS": "--timeout 2"}  # longer than which a model may load
+    impatient = {"GUNICORN_CMD_ARGS": "--timeout 5"}  # longer than which a model may load
     theirs = serve(model, SAGEMAKER_PROGRAM="other.py", **impatient).wait_until_ready()
     assert theirs.box.log.count("it takes a while") == 1
     answer = json.loads(theirs.post(picture(), "image/jpeg").data)

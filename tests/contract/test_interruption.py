@@ -9,7 +9,7 @@ from kennel.engines.torch_engine import TorchEngine
 from kennel.model.artifact import load_artifact
 from tests.contract.box import SMALL_JOB, TRAINING_LIMIT
 
-EPOCHS = 10
+EPOCHS = 12
 FINE_TUNING = {
     **SMALL_JOB,
     "backbone": "shufflenet_v2_x0_5",

@@ -273,14 +273,14 @@ def test_a_model_folder_given_as_weights_is_refused_in_a_sentence_a1_5(box, colo
 
 
 @pytest.mark.process_only
-def test_pretrained_weights_without_a_channel_come_from_the_image_a6_6(box, colour_images, resnet18_weights):
+def test_pretrained_weights_without_a_channel_come_from_the_image_a6_6(box, colour_images, small_weights):
     box.prepare({**SMALL_JOB, "weights": "pretrained"}, training=colour_images)
-    box.variables["KENNEL_WEIGHTS"] = str(resnet18_weights.parent)
+    box.variables["KENNEL_WEIGHTS"] = str(small_weights.parent)
     assert box.train() == 0, box.log
 
 
-def test_weights_in_the_image_are_those_of_the_backbone_a6_6(box, colour_images, resnet18_weights):
+def test_weights_in_the_image_are_those_of_the_backbone_a6_6(box, colour_images, small_weights):
     box.prepare({**SMALL_JOB, "weights": "pretrained", "backbone": "resnet50"}, training=colour_images)
-    box.variables["KENNEL_WEIGHTS"] = str(resnet18_weights.parent)
+    box.variables["KENNEL_WEIGHTS"] = str(small_weights.parent)
     assert box.train() == 1
     assert "build the image with resnet50.pth in WEIGHTS_DIR" in box.failure

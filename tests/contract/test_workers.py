@@ -101,6 +101,7 @@ def test_a_killed_worker_is_replaced_fails_its_own_requests_alone_and_its_counts
     victim, survivor = processes(server)
     clients = [server.send(tensors(64)) for _ in range(16)]
     wait_for_work(server, lambda requests: requests > 8)
+    victim.suspend()  # so that it takes no more
     victims = {
         connection.raddr.port
         for connection in victim.net_connections()
@@ -131,7 +132,7 @@ def test_sigterm_under_load_loses_no_request_and_leaves_nothing_behind_c1_2(serv
     server = serve(random_model, SAGEMAKER_MODEL_SERVER_WORKERS="2", KENNEL_METRICS_NAMESPACE="Kennel")
     server.wait_until_ready()
     wait_for_workers(server)
-    clients = [server.send(tensors(16)) for _ in range(24)]
+    clients = [server.send(tensors(64)) for _ in range(24)]
     wait_for_work(server, lambda requests: requests > 1)
     assert server.box.stop(limit=30) == 0
     assert [read_answer(client)[0] for client in clients] == [200] * 24
@@ -140,7 +141,7 @@ def test_sigterm_under_load_loses_no_request_and_leaves_nothing_behind_c1_2(serv
     said = [json.loads(line) for line in server.box.log.splitlines() if '"_aws"' in line]
     assert sum(line.get("Requests", 0) for line in said) == 24  # each worker says its own
     assert sum(len(line.get("Latency", [])) for line in said) == 24
-    assert sum(sum(line.get("BatchSize", [])) for line in said) == 24 * 16
+    assert sum(sum(line.get("BatchSize", [])) for line in said) == 24 * 64
 
 
 @pytest.mark.process_only

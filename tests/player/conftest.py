@@ -4,14 +4,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kennel_cli.platforms.local import LocalSageMaker
 from kennel_cli.platforms.runtime import LocalSageMakerRuntime
 from kennel_cli.requests import training_job
 from kennel_cli.settings import LOCAL
+from tests.samples import SMALL_BACKBONE
 
-SMALL_JOB = {"backbone": "resnet18", "image_size": "32", "epochs": "1", "batch_size": "8", "weights": "none"}
+SMALL_JOB = {"backbone": SMALL_BACKBONE, "image_size": "32", "epochs": "1", "batch_size": "8", "weights": "none"}
+
+
+def is_fork_of(process, others):
+    """Whether a process is the child of another, or is gone by now."""
+    try:
+        return process.ppid() in {other.pid for other in others}
+    except psutil.NoSuchProcess:
+        return True
 
 
 @pytest.fixture
