@@ -40,8 +40,9 @@ def test_an_upload_that_was_killed_goes_on_where_it_was(aws_server, settings, s3
             assert killed.poll() is None
             time.sleep(0.005)
         os.kill(killed.pid, signal.SIGKILL)
-    time.sleep(1)  # what was on its way is there, or is not
-    first = sent(aws_server)
+    first = None
+    while first != (first := sent(aws_server)):
+        time.sleep(2)  # what was on its way is there, or is not
     assert 0 < len(first) < FILES
     done = subprocess.run([*COMMAND, str(photos)], check=True, capture_output=True, text=True)
     assert f"uploaded {FILES - len(first):,} of {FILES:,} files" in done.stderr

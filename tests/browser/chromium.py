@@ -43,6 +43,8 @@ class Browser:
         self._ask("Page.navigate", url=page.as_uri() if isinstance(page, Path) else page)
         while "Page.loadEventFired" not in [event["method"] for event in self._events]:
             self._receive()
+        # a new browser's first event may have been that of the empty page
+        self.until("document.readyState == 'complete' && location.href != 'about:blank'")
 
     def run(self, script: str) -> Any:
         """Return the value of an expression in the page, or that of its promise."""
@@ -126,5 +128,9 @@ def browse(program: str, profile: Path) -> Iterator[Browser]:
             yield Browser(ours_out, answers)
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:  # it is still writing its profile
+            process.kill()
+            process.wait()
         os.close(ours_out)

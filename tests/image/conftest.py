@@ -14,7 +14,7 @@ def docker():
 
     def run(*arguments):
         command = ["docker", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
 
     return run
 

@@ -45,12 +45,15 @@ def test_a_failed_build_leaves_nothing_and_can_be_tried_again(tmp_path):
     assert (cache.folder("kind", {}, write_note) / "note").exists()
 
 
-def _build_slowly(root, started):
+def _build_slowly(root, started, go_on=None):
     def build(folder):
         with (root / "builds").open("a") as file:
             file.write("built\n")
         started.set()
-        time.sleep(1)
+        if go_on:
+            go_on.wait(60)
+        else:
+            time.sleep(1)
         write_note(folder)
 
     Cache(root).folder("kind", {}, build)
@@ -82,8 +85,8 @@ def test_two_processes_build_the_same_folder_once(tmp_path):
 
 def test_who_waits_for_another_can_give_up(tmp_path):
     context = multiprocessing.get_context("spawn")
-    started = context.Event()
-    process = context.Process(target=_build_slowly, args=(tmp_path, started))
+    started, go_on = context.Event(), context.Event()
+    process = context.Process(target=_build_slowly, args=(tmp_path, started, go_on))
     process.start()
     started.wait()
 
@@ -92,6 +95,7 @@ def test_who_waits_for_another_can_give_up(tmp_path):
 
     with pytest.raises(InterruptedError):
         Cache(tmp_path).folder("kind", {}, write_note, waiting=give_up)
+    go_on.set()
     process.join()
     assert process.exitcode == 0
 

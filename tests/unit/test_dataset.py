@@ -113,7 +113,7 @@ def test_each_file_is_read_once_and_each_folder_listed_once_a2_5(load, data, mou
 
 
 def test_a_slow_mount_is_listed_and_read_at_many_places_at_once_a2_5(load, data, mount, caplog):
-    mount.watch(data, delay=0.05)
+    mount.watch(data, delay=0.5)
     dataset, hp = load(data, num_workers="1")
     assert mount.most >= 6  # of nine class folders
     mount.watch(data, delay=0.05)

@@ -178,7 +178,7 @@ def test_large_pictures_are_decoded_one_after_the_other_and_small_ones_beside_th
         with budget.spend(pixels):
             inside.append(pixels)
             most.append(sum(inside))
-            time.sleep(0.005)
+            time.sleep(0.05)
             inside.remove(pixels)
 
     with ThreadPoolExecutor(16) as pool:

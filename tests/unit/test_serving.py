@@ -81,7 +81,6 @@ def test_images_that_wait_together_go_through_the_model_together():
 def test_a_request_that_is_alone_runs_the_model_in_its_own_thread_and_those_behind_it_go_together():
     engine = Engine(any_thread=True)
     batcher = Batcher(engine, lambda size, waiting: None)
-    batcher.start()
     assert [row.item() for row in batcher.predict([image(0)], Call())] == [0]
     assert engine.threads == [threading.current_thread()]
     engine.gate.clear()
@@ -90,9 +89,9 @@ def test_a_request_that_is_alone_runs_the_model_in_its_own_thread_and_those_behi
         first = pool.submit(batcher.predict, [image(1)], Call())
         assert engine.is_at_work.wait(60)
         others = [pool.submit(batcher.predict, [image(value)], Call()) for value in (2, 3, 4)]
-        while batcher._queue.qsize() < 2:  # the batcher's thread has one of them
+        while batcher._queue.qsize() < 3:
             pass
-        time.sleep(0.05)  # until the third is there too
+        batcher.start()  # which finds all three of them
         engine.gate.set()
         assert [row.result()[0].item() for row in (first, *others)] == [1, 2, 3, 4]
     assert [len(batch) for batch in engine.batches] == [1, 1, 3]

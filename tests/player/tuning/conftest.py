@@ -74,7 +74,7 @@ def search(sagemaker, tmp_path):
 def finish(sagemaker):
     """Wait for the end of a search and return its description."""
 
-    def wait(name="search", limit=120):
+    def wait(name="search", limit=500):
         deadline = time.monotonic() + limit
         while True:
             described = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)

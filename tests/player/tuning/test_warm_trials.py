@@ -13,13 +13,13 @@ from tests.player.tuning.conftest import log, open_files, trials
 
 
 @pytest.fixture
-def heads(sagemaker, colour_images, resnet18_weights):
+def heads(sagemaker, colour_images, small_weights):
     """Make the request of a search over heads on the colour images."""
 
     def make(name="search", ranges=None, jobs=3, **static):
         channels = {
             "training": sagemaker.store.link(colour_images, LOCAL.bucket),
-            "pretrained": sagemaker.store.link(resnet18_weights, LOCAL.bucket),
+            "pretrained": sagemaker.store.link(small_weights, LOCAL.bucket),
         }
         members = training_job("x", channels, {}, LOCAL)
         rate = {"Name": "learning_rate", "MinValue": "1e-4", "MaxValue": "1e-2", "ScalingType": "Logarithmic"}
@@ -93,7 +93,7 @@ def _is_script(environment, search):
 
 
 def test_a_warm_trial_is_a_job_like_any_other_b12(sagemaker, heads, finish):
-    sagemaker.create_hyper_parameter_tuning_job(**heads(jobs=2, epochs="1000"))
+    sagemaker.create_hyper_parameter_tuning_job(**heads(jobs=2, epochs="200"))
     while not (first := next((t for t in trials(sagemaker) if "epoch=2 " in log(sagemaker, t)), None)):
         time.sleep(0.05)
     sagemaker.stop_training_job(TrainingJobName=first["TrainingJobName"])
@@ -117,10 +117,8 @@ def test_a_warm_trial_that_is_killed_says_why(sagemaker, heads, finish):
         time.sleep(0.05)
     [trial] = trials(sagemaker)
     keeper = trial["TrainingJobName"]
-    leaves = [
-        p for p in psutil.process_iter() if any(keeper in file.path for file in open_files(p)) and not p.children()
-    ]
-    for leaf in leaves:
+    theirs = [p for p in psutil.process_iter() if any(f.fd == 1 and keeper in f.path for f in open_files(p))]
+    for leaf in [p for p in theirs if not p.children()]:
         leaf.kill()
     described = finish()
     assert described["HyperParameterTuningJobStatus"] == "Failed"
