@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import DeploymentConfigTypeDef
 
 _BAKE = 300  # seconds that a part of the traffic goes to the new model before the rest follows
-_AWS_ALONE = "machines, modes, capture, timeouts and isolation are for endpoints on AWS; add --on aws"
 _CANARY = 10  # percent of the machines that a canary or a linear step takes
-
 _ROLLING = 50  # percent of the machines that are replaced together; the service takes 5 to 50
+_AWS_ALONE = "machines, modes, capture, timeouts and isolation are for endpoints on AWS; add --on aws"
+
 Explain = Annotated[bool, typer.Option("--explain", help="let it also show where in a picture it sees what it answers")]
 Code = Annotated[
     Path | None, typer.Option(help="a folder with an inference.py that takes the place of the model's own")

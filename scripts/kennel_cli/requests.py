@@ -306,7 +306,7 @@ def endpoint_config(
 
 
 def changed_endpoint_config(
-    name: str, present: Mapping[str, Any], instances: int, settings: Settings, change: EndpointChange = NO_CHANGE
+    name: str, present: Mapping[str, Any], instances: int, settings: Settings, change: EndpointChange
 ) -> CreateEndpointConfigInputTypeDef:
     """Return a CreateEndpointConfig request as `present`, a described one with one variant, but for `change`.
 
@@ -320,9 +320,7 @@ def changed_endpoint_config(
             variant.pop("InferenceAmiVersion", None)
         if _GPU.match(variant["InstanceType"]):
             variant["InferenceAmiVersion"] = change.ami or variant.get("InferenceAmiVersion", GPU_AMI)
-        if change.startup_timeout:
-            variant["ModelDataDownloadTimeoutInSeconds"] = change.startup_timeout
-            variant["ContainerStartupHealthCheckTimeoutInSeconds"] = change.startup_timeout
+        _allow_to_start(variant, change.startup_timeout)
     request: Any = {
         "EndpointConfigName": name,
         "ProductionVariants": [variant],
@@ -350,6 +348,13 @@ def _capture(name: str, settings: Settings, percent: int) -> DataCaptureConfigTy
     }
 
 
+def _allow_to_start(variant: ProductionVariantTypeDef, seconds: int) -> None:
+    """Give a variant so long to load its model and to answer; 0 leaves it as it is."""
+    if seconds:
+        variant["ModelDataDownloadTimeoutInSeconds"] = seconds
+        variant["ContainerStartupHealthCheckTimeoutInSeconds"] = seconds
+
+
 def _variant(model: str, settings: Settings, options: EndpointOptions) -> ProductionVariantTypeDef:
     variant: ProductionVariantTypeDef = {"VariantName": "AllTraffic", "ModelName": model}
     if options.serverless:
@@ -357,9 +362,7 @@ def _variant(model: str, settings: Settings, options: EndpointOptions) -> Produc
         return variant
     variant["InitialInstanceCount"] = options.instance_count
     variant["InstanceType"] = settings.endpoint_instance
-    if options.startup_timeout:
-        variant["ModelDataDownloadTimeoutInSeconds"] = options.startup_timeout
-        variant["ContainerStartupHealthCheckTimeoutInSeconds"] = options.startup_timeout
+    _allow_to_start(variant, options.startup_timeout)
     if _GPU.match(settings.endpoint_instance):
         variant["InferenceAmiVersion"] = options.ami or GPU_AMI  # type: ignore[typeddict-item]  # validated when sent
     return variant

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from dataclasses import dataclass
 
 from kennel.errors import KennelError
@@ -9,6 +10,7 @@ from kennel_cli.servers import refusal
 
 IMAGE = "application/x-image"  # the type of what is sent: whatever a file is called, its bytes say what it is
 BUSY = (429, 503)  # statuses of a server that would answer later
+_TOP_K = re.compile(r"\btop_k=(\d+)")
 _QUOTED = 100  # characters of an answer that a message repeats
 
 
@@ -51,6 +53,12 @@ class Answer:
 def accept_header(top_k: int, explain: bool) -> str:
     """Return what to ask for, so that `read_answer` can read it."""
     return f"application/json;verbose;top_k={top_k}{';explain=true' if explain else ''}"
+
+
+def asked_top_k(accept: str) -> int:
+    """Return how many classes such a header asks for; 1 where it does not say."""
+    asked = _TOP_K.search(accept)
+    return int(asked[1]) if asked else 1
 
 
 def read_answer(body: bytes) -> Answer:

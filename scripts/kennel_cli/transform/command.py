@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from kennel_cli.places import DryRun, On, Place, console, platform_of, say, say_
 from kennel_cli.platforms.platform import S3, Kind, Platform
 from kennel_cli.platforms.store import files_below
 from kennel_cli.platforms.validation import validate
-from kennel_cli.prediction.answers import IMAGE, Answer, accept_header
+from kennel_cli.prediction.answers import IMAGE, Answer, accept_header, asked_top_k
 from kennel_cli.requests import transform_job
 from kennel_cli.transform.follow import follow_transform
 from kennel_cli.transform.table import join_answers, write_table
@@ -38,7 +37,6 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _MEGABYTE = 2**20
 _USUAL = 6  # MB of a picture that the container says it takes (contract C4.2)
 _MOST = 100  # MB of a picture, and of all that are asked about at once (contract C4.2)
-_TOP_K = re.compile(r"\btop_k=(\d+)")
 _SHOWN = 10  # classes that are counted on the screen
 
 
@@ -152,8 +150,7 @@ def _finish(platform: Platform, name: str, top_k: int | None, to: Path | None) -
     with tempfile.TemporaryDirectory() as folder:
         answers = join_answers(pictures, platform.fetch(output, Path(folder)))
     file = to or Path(f"{name}.csv")
-    asked = _TOP_K.search(job["TransformOutput"].get("Accept", ""))
-    write_table(answers, top_k or (int(asked[1]) if asked else 1), file)
+    write_table(answers, top_k or asked_top_k(job["TransformOutput"].get("Accept", "")), file)
     _forget_model(platform, job)
     if platform.option and (cost := transform_cost(job)):
         say(cost)

@@ -110,7 +110,7 @@ def read_plan(file: Path, presets: Mapping[str, Plan]) -> Plan:
     or HyperparameterError for what it does not know.
     """
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+        content = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # JSON is YAML
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SearchError(f"{file} cannot be read: {error}") from None
     if not isinstance(content, dict):
