@@ -16,12 +16,26 @@ from tests.samples import SMALL_BACKBONE
 SMALL_JOB = {"backbone": SMALL_BACKBONE, "image_size": "32", "epochs": "1", "batch_size": "8", "weights": "none"}
 
 
-def is_fork_of(process, others):
-    """Whether a process is the child of another, or is gone by now."""
+def open_files(process):
     try:
-        return process.ppid() in {other.pid for other in others}
+        return process.open_files()
+    except psutil.Error:
+        return []
+
+
+def holder_of(lock):
+    """Return the process that has a keeper's lock; a fork of it, which closes the lock at once, is none."""
+    holders = {p.pid: p for p in psutil.process_iter() if any(file.path == str(lock) for file in open_files(p))}
+    [holder] = [process for process in holders.values() if _parent(process) not in (None, *holders)]
+    return holder
+
+
+def _parent(process):
+    """Return the id of a process's parent; None when the process is gone."""
+    try:
+        return process.ppid()
     except psutil.NoSuchProcess:
-        return True
+        return None
 
 
 @pytest.fixture

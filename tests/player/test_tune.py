@@ -14,12 +14,11 @@ import termios
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from kennel.errors import KennelError
 from kennel_cli.platforms.validation import validate
-from tests.player.conftest import is_fork_of
+from tests.player.conftest import holder_of
 
 SMALL = ("--weights", "none", "--backbone", "resnet18", "--static", "image_size=32", "--static", "batch_size=8")
 HEAD = ("--static", "unfreeze=all", "--static", "epochs=1")
@@ -163,8 +162,7 @@ def test_a_killed_tuner_goes_on_with_resume(kennel, colour_images, home):
     while not list((home / "training-jobs").glob("killed-001-*")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    holders = [p for p in psutil.process_iter() if any(file.path == lock for file in files(p))]
-    [tuner] = [p for p in holders if not is_fork_of(p, holders)]  # a fork closes it at once
+    tuner = holder_of(lock)
     os.kill(tuner.pid, signal.SIGKILL)
     tuner.wait(10)
     taken = kennel("tune", "--data", colour_images, "--name", "killed", *FEW)
@@ -173,13 +171,6 @@ def test_a_killed_tuner_goes_on_with_resume(kennel, colour_images, home):
     assert resumed.returncode == 0, resumed.stderr
     assert "search killed is Completed" in resumed.stdout
     assert len(list((home / "training-jobs").iterdir())) == 3
-
-
-def files(process):
-    try:
-        return process.open_files()
-    except psutil.Error:
-        return []
 
 
 def test_a_search_that_fails_says_why_and_exits_with_1(kennel, colour_images, tmp_path):

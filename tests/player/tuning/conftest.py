@@ -2,7 +2,6 @@
 
 import time
 
-import psutil
 import pytest
 from botocore.exceptions import ClientError
 
@@ -105,10 +104,3 @@ def refused(call, **request):
 def log(sagemaker, trial):
     file = sagemaker.training_log(trial["TrainingJobName"])
     return file.read_text() if file.exists() else ""
-
-
-def open_files(process):
-    try:
-        return process.open_files()
-    except psutil.Error:
-        return []

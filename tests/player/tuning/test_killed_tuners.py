@@ -10,15 +10,13 @@ import psutil
 
 from kennel_cli.platforms import records
 from kennel_cli.platforms.records import Record
-from tests.player.conftest import is_fork_of
-from tests.player.tuning.conftest import RUNNING, log, open_files, refused, trials
+from tests.player.conftest import holder_of, open_files
+from tests.player.tuning.conftest import RUNNING, log, refused, trials
 
 
 def kill_tuner(sagemaker, name="search"):
     """Kill the process that holds the tuning job's lock, and nobody else."""
-    lock = sagemaker.tuning_folder(name) / "keeper.lock"
-    holders = [p for p in psutil.process_iter() if any(file.path == str(lock) for file in open_files(p))]
-    [tuner] = [p for p in holders if not is_fork_of(p, holders)]  # a fork closes it at once
+    tuner = holder_of(sagemaker.tuning_folder(name) / "keeper.lock")
     os.kill(tuner.pid, signal.SIGKILL)
     psutil.wait_procs([tuner], timeout=10)
 

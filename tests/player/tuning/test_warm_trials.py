@@ -8,8 +8,8 @@ import pytest
 
 from kennel_cli.requests import training_job
 from kennel_cli.settings import LOCAL
-from tests.player.conftest import SMALL_JOB
-from tests.player.tuning.conftest import log, open_files, trials
+from tests.player.conftest import SMALL_JOB, open_files
+from tests.player.tuning.conftest import log, trials
 
 
 @pytest.fixture
